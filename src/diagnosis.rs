@@ -152,8 +152,8 @@ pub fn remedy_of_accept(error: &io::Error) -> &'static str {
     }
 }
 
-/// What a refusal means that is the server's fault; `None` if it is the client's. Where the disk is
-/// the cause, a line before it says more.
+/// What helps against a refusal that is the server's fault, or of its host; `None` if only the
+/// client can do something. Where the disk is the cause, a line before it says more.
 pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
         Refusal::DiskFull => Some(FREE_SPACE),

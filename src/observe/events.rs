@@ -223,9 +223,11 @@ fn log_refusal(shard: usize, event: &Event<'_>) {
         return;
     }
     let remedy = diagnosis::remedy(why);
-    let is_enabled = match remedy {
-        Some(_) => enabled!(Level::WARN),
-        None => enabled!(Level::INFO),
+    // Any client can name a size that fits into no file.
+    let is_of_server = remedy.is_some() && !matches!(why, Refusal::FileTooLarge);
+    let is_enabled = match is_of_server {
+        true => enabled!(Level::WARN),
+        false => enabled!(Level::INFO),
     };
     if !is_enabled {
         return;
@@ -247,12 +249,12 @@ fn log_refusal(shard: usize, event: &Event<'_>) {
     let event = Kind::PacketRefused.event();
     let (session, status, target) = (session.map(display), why.status(), target.as_deref());
     let (path, hresult) = (*path, why.hresult().map(hexadecimal));
-    match remedy {
-        Some(remedy) => {
+    match is_of_server {
+        true => {
             warn!(event, shard, %peer, session, path, target, user, status, hresult, %why, remedy, "packet refused");
         }
-        None => {
-            info!(event, shard, %peer, session, path, target, user, status, hresult, %why, "packet refused");
+        false => {
+            info!(event, shard, %peer, session, path, target, user, status, hresult, %why, remedy, "packet refused");
         }
     }
 }
