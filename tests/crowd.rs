@@ -9,22 +9,13 @@ use std::time::Instant;
 
 use support::client::{Client, fragment};
 use support::host::allow_files;
+use support::program::memory;
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::skip;
 use support::tls::{Authority, listener};
 
 /// Resident memory of a process, in bytes.
-fn resident_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    let kibibytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kibibytes * 1024
-}
-
 fn ping(raw: &mut Raw) {
     raw.send(
         "BITS_POST /a HTTP/1.1\r\nHost: x\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n",
@@ -48,10 +39,10 @@ fn ten_thousand_idle_connections_cost_under_8_kib_each() {
             raw
         })
         .collect();
-    let before = resident_bytes(server.pid());
+    let before = memory(server.pid(), "VmRSS");
     let mut idle: Vec<Raw> = (0..CONNECTIONS).map(|_| server.connect()).collect();
     idle.iter_mut().for_each(ping);
-    let after = resident_bytes(server.pid());
+    let after = memory(server.pid(), "VmRSS");
     let each = after.saturating_sub(before) / CONNECTIONS;
     assert!(
         each < EACH_MAX,
@@ -97,10 +88,10 @@ fn an_idle_connection_costs_the_same_whatever_it_sent() {
         (0..connections).map(talk).collect()
     };
     let _warm = [idle(&long, 100), idle(&short, 100)];
-    let mut resident = resident_bytes(server.pid());
+    let mut resident = memory(server.pid(), "VmRSS");
     let mut cost = |requests: &[String]| {
         let held = idle(requests, CONNECTIONS);
-        let before = std::mem::replace(&mut resident, resident_bytes(server.pid()));
+        let before = std::mem::replace(&mut resident, memory(server.pid(), "VmRSS"));
         (held, resident.saturating_sub(before) / CONNECTIONS)
     };
     let (_short, after_short) = cost(&short);
@@ -307,7 +298,7 @@ fn a_flood_of_handshakes_and_silent_ones_leave_room_for_uploads() {
         streams.collect::<Vec<_>>()
     };
     drop(flood(PER_SECOND));
-    let before = resident_bytes(server.pid());
+    let before = memory(server.pid(), "VmRSS");
     let silent: Vec<_> = (0..SILENT).map(|_| Raw::connect(server.secure())).collect();
     let (began, computed) = (Instant::now(), computed_ms(server.pid()));
     let streams = thread::scope(|scope| {
@@ -318,7 +309,7 @@ fn a_flood_of_handshakes_and_silent_ones_leave_room_for_uploads() {
     upload.close().assert(200, None);
     let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap();
     let computed = computed_ms(server.pid()) - computed;
-    let grown = resident_bytes(server.pid()).saturating_sub(before);
+    let grown = memory(server.pid(), "VmRSS").saturating_sub(before);
     server.assert_file("a.bin", 1, 16 << 20);
     eprintln!("{computed} ms of {took_ms} ms, {} KiB", grown >> 10);
     // Some 100 ms; if hands were shaken with all of them at once it would be 600.

@@ -9,7 +9,8 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use support::client::{Client, PROTOCOL, fragment};
-use support::host::allow_files;
+use support::host::{allow_files, folder_in_memory};
+use support::program::{descriptors, memory};
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::skip;
@@ -21,13 +22,7 @@ const PATH_BYTES_MAX: usize = 2_200;
 
 /// A server of one shard, and its folder.
 fn start(lines: &str) -> (tempfile::TempDir, Server) {
-    // Many names come and go: where other tests do not have the disk.
-    let memory = Path::new("/dev/shm");
-    let folder = match memory.is_dir() {
-        true => tempfile::tempdir_in(memory),
-        false => tempfile::tempdir(),
-    };
-    let folder = folder.unwrap();
+    let folder = folder_in_memory();
     let root = folder.path().join("root");
     fs::create_dir(&root).unwrap();
     let settings = Settings::default().flags(&["--cores", "1", "--log-level", "warn"]);
@@ -36,31 +31,13 @@ fn start(lines: &str) -> (tempfile::TempDir, Server) {
     (folder, server)
 }
 
-fn resident_bytes(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-    let kibibytes: u64 = line
-        .unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
-    kibibytes * 1024
-}
-
-fn descriptors(server: &Server) -> u64 {
-    let open = fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
-    open.count() as u64
-}
-
 /// What each of so many costs, once one of ten of them has been had: what the server needs once is
 /// not counted.
 fn cost_of_each<T>(server: &Server, count: u64, mut have: impl FnMut(u64) -> T) -> (Vec<T>, u64) {
     let mut all: Vec<T> = (0..count / 10).map(&mut have).collect();
-    let before = resident_bytes(server);
+    let before = memory(server.pid(), "VmRSS");
     all.extend((count / 10..count / 10 + count).map(have));
-    let grown = resident_bytes(server).saturating_sub(before);
+    let grown = memory(server.pid(), "VmRSS").saturating_sub(before);
     (all, grown / count)
 }
 
@@ -146,7 +123,7 @@ fn settle(server: &Server) {
 
 #[test]
 fn uploads_hold_the_descriptors_that_the_table_says() {
-    const UPLOADS: u64 = 20;
+    const UPLOADS: usize = 20;
     let (_folder, server) = start("");
     let mut stays = Client::new(server.address(), "/a");
     stays.ping().assert(200, None);
@@ -154,17 +131,17 @@ fn uploads_hold_the_descriptors_that_the_table_says() {
                of 16 MiB or more; none for an upload at rest |";
     assert!(DOCS.lines().any(|line| line.starts_with(row)), "{row}");
     // What is opened with the first upload, and stays.
-    let quiet = descriptors(&server);
+    let quiet = descriptors(server.pid());
     let mut first = Client::create(server.address(), "/first");
     assert_eq!(first.send(fragment(0..10).of(20)).received(), 10);
-    let with_first = descriptors(&server);
+    let with_first = descriptors(server.pid());
     assert!(with_first >= quiet + 2);
     drop(first);
     support::wait_until("the first one is closed", || {
-        descriptors(&server) <= with_first - 2
+        descriptors(server.pid()) <= with_first - 2
     });
-    let in_all = |total: u64, expected: u64| {
-        let quiet = descriptors(&server);
+    let in_all = |total: u64, expected: usize| {
+        let quiet = descriptors(server.pid());
         let uploads: Vec<Client> = (0..UPLOADS)
             .map(|number| {
                 let mut client = Client::create(server.address(), &format!("/{total}-{number}"));
@@ -173,10 +150,14 @@ fn uploads_hold_the_descriptors_that_the_table_says() {
                 client
             })
             .collect();
-        assert_eq!(descriptors(&server) - quiet, UPLOADS * expected, "{total}");
+        assert_eq!(
+            descriptors(server.pid()) - quiet,
+            UPLOADS * expected,
+            "{total}"
+        );
         drop(uploads);
         support::wait_until("uploads at rest hold none", || {
-            descriptors(&server) <= quiet
+            descriptors(server.pid()) <= quiet
         });
     };
     in_all(20_000, 2);

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::content::content;
 use support::host::make_pipe;
+use support::program::descriptors;
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::wait_until;
@@ -586,10 +587,7 @@ fn a_shorter_time_for_uploads_holds_for_those_that_are_there() {
 fn a_session_at_rest_holds_no_descriptor() {
     let settings = Settings::default().flags(&["--cores", "1"]);
     let server = Server::with(settings.file("sessions_per_client_max = \"unlimited\""));
-    let descriptors = || {
-        let open = std::fs::read_dir(format!("/proc/{}/fd", server.pid())).unwrap();
-        open.count()
-    };
+    let descriptors = || descriptors(server.pid());
     let mut client = Client::new(server.address(), "/a.bin");
     client.ping().assert(200, None);
     let before = descriptors();
@@ -805,10 +803,7 @@ fn an_answer_to_a_head_that_cannot_be_taken_waits_for_all_that_comes_behind_it()
 fn a_connection_that_turns_to_other_sessions_holds_one_file() {
     const SESSIONS: usize = 500;
     let server = Server::with(Settings::default().flags(&["--cores", "1", "--durability", "none"]));
-    let open = || {
-        let folder = format!("/proc/{}/fd", server.pid());
-        fs::read_dir(folder).unwrap().count()
-    };
+    let open = || descriptors(server.pid());
     let mut client = Client::new(server.address(), "/0");
     client.ping().assert(200, None);
     // What is opened with the first upload stays open, such as the folder whose free space is asked

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
 
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
+use support::program::memory;
 use support::raw::Raw;
 use support::server::{Server, Settings};
 
@@ -132,14 +133,6 @@ fn sessions_of_many_clients_neither_end_the_server_nor_keep_it_from_starting() {
 /// So many that a list of all their names is felt, if each core has one of its own.
 const SESSIONS: u64 = 50_000;
 
-/// What the process of a server has taken at the most, in KiB.
-fn taken_at_most(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let number = line.unwrap().trim().trim_end_matches(" kB");
-    number.parse().unwrap()
-}
-
 /// Goal: what a start needs to read sessions back is counted for the sessions, however many cores
 /// read them. Method: the same sessions are read back by one core and by many, beside a start that
 /// has none to read.
@@ -151,7 +144,7 @@ fn what_a_start_reads_back_takes_no_more_for_each_core() {
         let settings = Settings::default().flags(&["--cores", cores]).file(small);
         let server = Server::on(root, settings);
         Client::new(server.address(), "/a").ping().assert(200, None);
-        taken_at_most(&server)
+        memory(server.pid(), "VmHWM") / 1024
     };
     let roots = [0, SESSIONS].map(|sessions| {
         let root = folder.path().join(sessions.to_string());

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use support::client::{BG_E_TOO_LARGE, Client, E_ACCESSDENIED, fragment};
 use support::host::without_calls;
+use support::program::descriptors;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
 
@@ -298,12 +299,6 @@ fn settings_are_read_again_at_sighup() {
     }
 }
 
-/// Descriptors that a server has open.
-fn descriptors(server: &Server) -> usize {
-    let folder = format!("/proc/{}/fd", server.pid());
-    std::fs::read_dir(folder).unwrap().count()
-}
-
 #[test]
 fn roots_that_no_location_names_any_more_are_closed() {
     let folder = tempfile::tempdir().unwrap();
@@ -318,7 +313,7 @@ fn roots_that_no_location_names_any_more_are_closed() {
     let server = with("durability = \"none\"");
     // What is opened with the first upload stays open.
     upload(&server, "/first.bin", 10);
-    let before = descriptors(&server);
+    let before = descriptors(server.pid());
     // A root that comes back is opened again, and is the same.
     for (reloads, number) in [0, 1, 2, 0, 3, 4, 5, 6, 7, 0].into_iter().enumerate() {
         server.reload(&lines(number));
@@ -330,6 +325,6 @@ fn roots_that_no_location_names_any_more_are_closed() {
     }
     // One root, opened once and for each of two shards.
     wait_until("the former roots are closed", || {
-        descriptors(&server) <= before + 3
+        descriptors(server.pid()) <= before + 3
     });
 }

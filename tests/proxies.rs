@@ -16,7 +16,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use support::client::{Client, fragment};
 use support::content::content;
-use support::program::{Program, free_address, snippet};
+use support::program::{Program, descriptors, free_address, snippet};
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
@@ -195,10 +195,7 @@ fn sessions_of_clients_that_left_haproxy_hold_no_descriptors() {
         return;
     };
     let server = &proxied.server;
-    let descriptors = || {
-        let folder = format!("/proc/{}/fd", server.pid());
-        std::fs::read_dir(folder).unwrap().count()
-    };
+    let descriptors = || descriptors(server.pid());
     let before = descriptors();
     for number in 0..300 {
         let mut client = Client::create(proxied.address, &format!("/{number}.bin"));

@@ -19,8 +19,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use bitsd::vault::record::{Life, Record};
 use rustix::time::{ClockId, clock_gettime};
 
+use support::host::folder_in_memory;
 use support::journal;
-use support::program::{Program, free_address};
+use support::program::{Program, free_address, memory};
 use support::server::{Server, Settings};
 use support::wait_until;
 
@@ -58,13 +59,7 @@ struct Watched {
 impl Watched {
     /// With so many unfinished uploads.
     fn with(sessions: u64) -> Self {
-        // Where other tests do not have the disk.
-        let memory = Path::new("/dev/shm");
-        let folder = match memory.is_dir() {
-            true => tempfile::tempdir_in(memory),
-            false => tempfile::tempdir(),
-        };
-        let folder = folder.unwrap();
+        let folder = folder_in_memory();
         let root = folder.path().join("root");
         let work = root.join(".bitsd");
         fs::create_dir_all(&work).unwrap();
@@ -145,15 +140,6 @@ fn record(work: &Path, number: u64) -> Record {
         life,
         ..journal::begun(work, number, &path, "", 1 << 30)
     }
-}
-
-/// The numbers of a process that /proc tells in kibibytes, such as `VmHWM`, in bytes.
-fn memory(pid: u32, name: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let mut lines = status.lines();
-    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let kibibytes = value.unwrap().trim().strip_suffix(" kB").unwrap();
-    kibibytes.parse::<u64>().unwrap() * 1024
 }
 
 #[test]

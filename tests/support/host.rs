@@ -94,6 +94,17 @@ pub fn allow_files(files: u64) -> bool {
     setrlimit(Resource::Nofile, wanted).is_ok()
 }
 
+/// A folder in memory where there is such a place: other tests have the disk, and many names that
+/// come and go are dear there.
+pub fn folder_in_memory() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    let folder = match memory.is_dir() {
+        true => tempfile::tempdir_in(memory),
+        false => tempfile::tempdir(),
+    };
+    folder.unwrap()
+}
+
 /// Makes a FIFO.
 pub fn make_pipe(path: &Path) {
     let mode = Mode::from_raw_mode(0o600);

@@ -1,6 +1,7 @@
 //! Other programs that a test runs, and the configurations of the documentation that they are run
 //! with.
 
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -30,6 +31,20 @@ pub fn free_address() -> SocketAddr {
             return address;
         }
     }
+}
+
+/// A number of a process that /proc tells in kibibytes, such as `VmHWM`, in bytes.
+pub fn memory(pid: u32, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mut lines = status.lines();
+    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kibibytes = value.unwrap().trim().strip_suffix(" kB").unwrap();
+    kibibytes.parse::<u64>().unwrap() * 1024
+}
+
+/// How many descriptors a process has open.
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
 /// Ends with the test.
