@@ -1,13 +1,15 @@
 //! What whoever uses the disk finds out beyond an error number, as errors.
 
-use std::fmt;
 use std::io;
+
+use thiserror::Error;
 
 use crate::bits::reply::Obstacle;
 
 /// What stands in the way of a destination, and where. Whoever found out more than the number says
 /// puts it into the error.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{obstacle}: {name:?}")]
 pub struct Blocked {
     obstacle: Obstacle,
     name: String,
@@ -23,22 +25,27 @@ impl Blocked {
     }
 }
 
+impl From<Blocked> for io::Error {
+    fn from(blocked: Blocked) -> Self {
+        Self::new(io::ErrorKind::PermissionDenied, blocked)
+    }
+}
+
+/// The obstacle in an error, where it has one.
+pub fn obstacle_in(error: &io::Error) -> Option<Obstacle> {
+    let blocked = error.get_ref()?.downcast_ref::<Blocked>()?;
+    Some(blocked.obstacle)
+}
+
 /// A root or a folder of the server's own is not what it was at start.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("{why}")]
 pub struct Displaced {
     /// Which, and what was seen.
     pub why: String,
     /// What ends that.
     pub remedy: &'static str,
 }
-
-impl fmt::Display for Displaced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why)
-    }
-}
-
-impl std::error::Error for Displaced {}
 
 impl From<Displaced> for io::Error {
     fn from(displaced: Displaced) -> Self {
@@ -48,16 +55,9 @@ impl From<Displaced> for io::Error {
 
 /// A file in a folder of ours belongs to somebody else, or others may write to it; which, and what
 /// helps.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("{0}")]
 pub struct NotOurs(pub String);
-
-impl fmt::Display for NotOurs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NotOurs {}
 
 impl From<NotOurs> for io::Error {
     fn from(not_ours: NotOurs) -> Self {
@@ -72,16 +72,9 @@ pub fn is_not_ours(error: &io::Error) -> bool {
 
 /// The work directory, or the file of an upload in it, lets nothing be moved away; which of them,
 /// and why.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("{0}")]
 pub struct Unmovable(pub String);
-
-impl fmt::Display for Unmovable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for Unmovable {}
 
 impl From<Unmovable> for io::Error {
     fn from(unmovable: Unmovable) -> Self {
@@ -91,16 +84,9 @@ impl From<Unmovable> for io::Error {
 
 /// Somebody has put something else in the place of an upload's file, or has cut it, or has changed
 /// what its client has sent.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("the file in the work directory is not what was written")]
 pub struct PartChanged;
-
-impl fmt::Display for PartChanged {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the file in the work directory is not what was written")
-    }
-}
-
-impl std::error::Error for PartChanged {}
 
 /// Whether it is that.
 pub fn is_part_changed(error: &io::Error) -> bool {
@@ -111,57 +97,16 @@ pub fn is_part_changed(error: &io::Error) -> bool {
 
 /// Somebody does something to an upload's file just when it is to get its name: what its digest is
 /// has to be found out anew.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("somebody else does something to the file in the work directory")]
 pub struct PartTouched;
 
-impl fmt::Display for PartTouched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("somebody else does something to the file in the work directory")
-    }
-}
-
-impl std::error::Error for PartTouched {}
-
 /// A shelf is not there, and the upload may be on it.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("the shelf that the upload may be on is not there")]
 pub struct DiskAway;
 
-impl fmt::Display for DiskAway {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the shelf that the upload may be on is not there")
-    }
-}
-
-impl std::error::Error for DiskAway {}
-
 /// What a sync needs could not be had, and none was begun: no bytes are in doubt.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("the file `commit` cannot be written: {0}")]
 pub struct SyncNotBegun(pub io::Error);
-
-impl fmt::Display for SyncNotBegun {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the file `commit` cannot be written: {}", self.0)
-    }
-}
-
-impl std::error::Error for SyncNotBegun {}
-
-impl fmt::Display for Blocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {:?}", self.obstacle, self.name)
-    }
-}
-
-impl std::error::Error for Blocked {}
-
-impl From<Blocked> for io::Error {
-    fn from(blocked: Blocked) -> Self {
-        Self::new(io::ErrorKind::PermissionDenied, blocked)
-    }
-}
-
-/// The obstacle in an error, where it has one.
-pub fn obstacle_in(error: &io::Error) -> Option<Obstacle> {
-    let blocked = error.get_ref()?.downcast_ref::<Blocked>()?;
-    Some(blocked.obstacle)
-}
