@@ -28,6 +28,7 @@ use super::sealed::Sealed;
 use super::stamp;
 use super::tree::{Trees, is_no_file};
 use super::walk::{self, Folder, Identity, Walk};
+use super::work_folder::hold::OTHERS_WRITE;
 use super::work_folder::{ours, path_of};
 use crate::bits::reply::Obstacle;
 use crate::diagnosis::{self, Blocked, PartChanged, PartTouched, Unmovable};
@@ -35,8 +36,6 @@ use crate::vault::disk::{Manner, Parents, Place, Published, Replace, Sync};
 
 /// Permissions of a folder, before the umask.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o777);
-/// Rights that a part of ours gives to nobody.
-const OTHERS_WRITE: Mode = Mode::WGRP.union(Mode::WOTH);
 /// How often a publication begins again because folders on its way were renamed or removed
 /// meanwhile.
 const TRIES_MAX: usize = 8;
@@ -222,7 +221,7 @@ impl Publication {
             })),
             Err(error) => {
                 if given.is_some() {
-                    close_to_others((&self.from, &self.name), OTHERS_WRITE.bits());
+                    close_to_others((&self.from, &self.name));
                 }
                 Err(error)
             }
@@ -411,7 +410,7 @@ pub fn take_back(
             let (shelf, taken) = part;
             let moved = rustix::fs::statat(shelf, taken, AtFlags::SYMLINK_NOFOLLOW)?;
             if moved.st_ino == inode {
-                close_to_others(part, moved.st_mode);
+                close_to_others(part);
                 return Ok(true);
             }
             // Another one has replaced it in this very moment.
@@ -425,10 +424,7 @@ pub fn take_back(
 
 /// What was given to a file with its name is no right to a part: it would be taken for one that
 /// somebody has opened to others.
-fn close_to_others((folder, name): (&OwnedFd, &str), mode: u32) {
-    if !Mode::from_raw_mode(mode).intersects(OTHERS_WRITE) {
-        return;
-    }
+fn close_to_others((folder, name): (&OwnedFd, &str)) {
     let Ok(stat) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
         return;
     };

@@ -7,7 +7,9 @@ use crate::ring::launch_error::LaunchError;
 use crate::ring::owner::{OwnerNote, Purpose, new_id, refuse_claimed};
 use crate::ring::work_folder::{BadFolder, WorkFolder};
 use crate::vault::disk::{Commit, Shelf};
-use crate::vault::names::{CLEAN_NAME, LOCK_NAME, OWNER_NAME, SHELVES_NAME, WorkName, parse_name};
+use crate::vault::names::{
+    CLEAN_NAME, LOCK_NAME, NamesOf, OWNER_NAME, SHELVES_NAME, WorkName, parse_name,
+};
 
 impl Directories {
     /// Makes a shelf again that somebody has removed. Journals are written anew from memory; the
@@ -94,9 +96,8 @@ impl Directories {
     pub fn not_ours(&self, shelf: Shelf, looks_at_all: bool) -> Option<String> {
         let folder = self.shelves.get(shelf);
         let notes = [LOCK_NAME, OWNER_NAME, SHELVES_NAME, CLEAN_NAME].map(str::to_owned);
-        let is_journal = |name: &str| matches!(parse_name(name), WorkName::Journal { .. });
         let journals = match looks_at_all && shelf == Shelf::WORK {
-            true => folder.names_that(is_journal).unwrap_or_default(),
+            true => (folder.names_that(|name| NamesOf::Journals.has(name))).unwrap_or_default(),
             false => Vec::new(),
         };
         folder.not_ours(notes.into_iter().chain(journals))

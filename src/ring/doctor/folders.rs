@@ -14,6 +14,7 @@ use crate::ring::directories::{Directories, WORK_DIR_NAME, keeps_all, look_at_ro
 use crate::ring::handed::HandedLocks;
 use crate::ring::launch_error::{BadRoot, LaunchError};
 use crate::ring::owner::Purpose;
+use crate::ring::work_folder::hold::OTHERS_WRITE;
 use crate::ring::work_folder::{BadFolder, WorkFolder};
 use crate::vigil;
 
@@ -130,13 +131,12 @@ fn is_for_another(root: &Path) -> bool {
 /// can tell: nobody else may write to it, and its owner may write to the root.
 fn of_another(config: &Config, owner: u32) -> Vec<Finding> {
     let (root, work) = (&config.roots[0], &config.work_dir);
-    let of_others = Mode::WGRP.union(Mode::WOTH);
     let look = |path: &Path| {
         let stat = vigil::at(path, || rustix::fs::stat(path)).ok()?;
         Some((stat.st_uid, Mode::from_raw_mode(stat.st_mode & 0o7777)))
     };
     let refused = |why| Finding::Bad(LaunchError::Folder(work.clone(), why).to_string());
-    let is_open = |mode: &Mode| mode.intersects(of_others);
+    let is_open = |mode: &Mode| mode.intersects(OTHERS_WRITE);
     if let Some((_, mode)) = look(work).filter(|(_, mode)| is_open(mode)) {
         return vec![refused(BadFolder::Writable(mode))];
     }

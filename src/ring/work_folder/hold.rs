@@ -13,6 +13,9 @@ use rustix::fs::Mode;
 
 use crate::ring::account;
 
+/// Rights that nobody but us has to what is ours.
+pub const OTHERS_WRITE: Mode = Mode::WGRP.union(Mode::WOTH);
+
 /// What was found of a folder of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hold {
@@ -29,7 +32,7 @@ pub fn of(owner: u32, mode: u32) -> Hold {
     let mode = Mode::from_raw_mode(mode & 0o7777);
     if owner != account::our_id() {
         Hold::Elses(owner)
-    } else if mode.intersects(Mode::WGRP.union(Mode::WOTH)) {
+    } else if mode.intersects(OTHERS_WRITE) {
         Hold::Open(mode.as_raw_mode())
     } else {
         Hold::Ours

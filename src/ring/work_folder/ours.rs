@@ -18,7 +18,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
-use super::path_of;
+use super::{hold, path_of};
 use crate::diagnosis::NotOurs;
 use crate::ring::account;
 use crate::shell;
@@ -28,7 +28,7 @@ use crate::vault::names::{self, TRIAL_NAME, WorkName};
 const PRIVATE: Mode = Mode::from_raw_mode(0o600);
 /// What gets a name among the files of others.
 const UPLOAD: Mode = Mode::from_raw_mode(0o666);
-const OTHERS_WRITE: u32 = 0o022;
+const OTHERS_WRITE: u32 = hold::OTHERS_WRITE.bits();
 
 /// What a file shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
