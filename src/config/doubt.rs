@@ -49,15 +49,18 @@ impl Config {
         doubts
     }
 
+    /// The locations of which something is so.
+    fn named(&self, is_so: &dyn Fn(&Location) -> bool) -> Option<String> {
+        let found = self.locations.iter().filter(|location| is_so(location));
+        let names: Vec<_> = found
+            .map(|location| format!("/{}", location.prefix))
+            .collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    }
+
     /// What is doubtful about single ones.
     fn of_each_location(&self) -> Vec<String> {
-        let named = |is_so: &dyn Fn(&Location) -> bool| {
-            let found = self.locations.iter().filter(|location| is_so(location));
-            let names: Vec<_> = found
-                .map(|location| format!("/{}", location.prefix))
-                .collect();
-            (!names.is_empty()).then(|| names.join(", "))
-        };
+        let named = |is_so: &dyn Fn(&Location) -> bool| self.named(is_so);
         let ways = self.listeners.iter().map(|listener| &listener.allow_from);
         let ways: Vec<_> = ways.collect();
         let is_cut_off = |location: &Location| {

@@ -15,13 +15,7 @@ const CLIENT_WAITS: Duration = Duration::from_secs(300);
 
 /// What is to be known, in words.
 pub(super) fn of_all(config: &Config) -> Vec<String> {
-    let named = |is_so: &dyn Fn(&Location) -> bool| {
-        let found = config.locations.iter().filter(|location| is_so(location));
-        let names: Vec<_> = found
-            .map(|location| format!("/{}", location.prefix))
-            .collect();
-        (!names.is_empty()).then(|| names.join(", "))
-    };
+    let named = |is_so: &dyn Fn(&Location) -> bool| config.named(is_so);
     let is_tiny = |location: &Location| {
         location
             .policy
