@@ -36,7 +36,8 @@ impl Networks {
             return Some(format!("; did you mean \"{network}\"?"));
         }
         if let Some((first, last)) = text.split_once('-')
-            && (is_begun(first), is_begun(last)) == (true, true)
+            && is_begun(first)
+            && is_begun(last)
         {
             return Some("; a range is written as networks, such as \"10.0.0.0/24\"".to_owned());
         }

@@ -4,6 +4,20 @@
 /// The request target, if the bytes begin as a request does, whatever is wrong with it. It may be
 /// cut off.
 pub fn target(bytes: &[u8]) -> Option<&[u8]> {
+    // The target of a malformed request line may have blanks.
+    let (_, rest) = begin(bytes)?;
+    let end = memchr::memmem::rfind(rest, b" HTTP/").or_else(|| memchr::memrchr(b' ', rest));
+    let target = &rest[..end.unwrap_or(rest.len())];
+    (!target.is_empty()).then_some(target)
+}
+
+/// The method, if the bytes begin as a request does.
+pub fn method(bytes: &[u8]) -> Option<&[u8]> {
+    begin(bytes).map(|(method, _)| method)
+}
+
+/// A method, and the rest of its line.
+fn begin(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let start = bytes
         .iter()
         .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
@@ -12,23 +26,10 @@ pub fn target(bytes: &[u8]) -> Option<&[u8]> {
         .next()?;
     let mut words = line.splitn(2, |&byte| byte == b' ');
     let is_token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
-    words
+    let method = words
         .next()
         .filter(|method| !method.is_empty() && method.iter().all(is_token))?;
-    // The target of a malformed request line may have blanks.
-    let rest = words.next()?;
-    let end = memchr::memmem::rfind(rest, b" HTTP/").or_else(|| memchr::memrchr(b' ', rest));
-    let target = &rest[..end.unwrap_or(rest.len())];
-    (!target.is_empty()).then_some(target)
-}
-
-/// The method, if the bytes begin as a request does.
-pub fn method(bytes: &[u8]) -> Option<&[u8]> {
-    target(bytes)?;
-    let start = bytes
-        .iter()
-        .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
-    bytes[start..].split(|byte| *byte == b' ').next()
+    Some((method, words.next()?))
 }
 
 const PROXY: &str = "the PROXY protocol, which this listener does not take (proxy_protocol)";

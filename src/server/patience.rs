@@ -26,7 +26,7 @@ pub enum Waiting {
     Head,
     /// Bytes of a body; the clock starts again with each that comes.
     Body,
-    /// The same of a body of which nothing is stored: its packet has its answer already.
+    /// The same of a body of which nothing is stored: what its packet hears is settled.
     Rest,
     /// The client to take an answer.
     Answer,
