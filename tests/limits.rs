@@ -570,6 +570,26 @@ fn an_upload_without_any_byte_goes_sooner_than_one_that_has_some() {
     assert_eq!(begun.send(fragment(10..20).of(20)).received(), 20);
 }
 
+/// Whoever opens a fragment for it, and sends none of its bytes, holds it open until that
+/// connection ends, and not by the next one.
+#[test]
+fn an_upload_without_any_byte_is_not_held_open_by_fragments_without_bytes() {
+    let server = Server::with(Settings::default().file("empty_session_timeout = \"1s\""));
+    let mut held = Client::create(server.address(), "/held.bin");
+    held.send_head(&fragment(0..10));
+    let _later = Client::create(server.address(), "/later.bin");
+    server.wait_for_log("path=\"later.bin\"");
+    assert!(
+        !server.log().contains("path=\"held.bin\""),
+        "{}",
+        server.log()
+    );
+    let mut next = Client::new(server.address(), "/held.bin");
+    next.adopt(held.session());
+    next.send(fragment(0..10)).assert(500, Some("0x8020001F"));
+    server.wait_for_log("path=\"held.bin\" bytes=0");
+}
+
 #[test]
 fn a_shorter_time_for_uploads_holds_for_those_that_are_there() {
     let server = Server::with(Settings::default().file("session_timeout = \"1d\""));

@@ -46,6 +46,25 @@ fn what_has_the_place_of_a_file_of_the_servers_is_told_of() {
     upload(&server, "/still", 10);
 }
 
+/// Nobody else would remove it while the server runs, for weeks perhaps.
+#[test]
+fn a_part_that_could_not_be_removed_goes_when_that_is_possible() {
+    let server = Server::start();
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    let part = server.part(client.session());
+    if !set_flags(&part, IFlags::IMMUTABLE) {
+        return;
+    }
+    client.cancel().assert(200, None);
+    server.wait_for_log("chattr -i");
+    assert!(part.exists());
+    // Its place is no other upload's affair.
+    upload(&server, "/a.bin", 10);
+    assert!(set_flags(&part, IFlags::empty()));
+    wait_until("the part is gone", || !part.exists());
+}
+
 /// Whatever has the name of the file by which a shelf commits: no disk has failed.
 #[test]
 fn what_has_the_place_of_the_file_for_commits_costs_no_upload() {

@@ -82,6 +82,9 @@ impl<W: World> Exchange<W> {
         let asked = std::mem::take(&mut fragment.request.target.sent);
         let entered = Held::enter(&self.shard, &found, &self.connection, asked).await;
         let mut held = entered.map_err(|_| Cut)?;
+        if held.is_empty_too_long() {
+            return Ok(outcome(held.answer(Step::Expire).await, unread));
+        }
         let range = match fragment.content {
             FragmentContent::Bytes(range) => range,
             FragmentContent::EmptyFile => return Box::pin(self.empty_file(held, &fragment)).await,

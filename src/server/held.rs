@@ -384,6 +384,13 @@ impl<W: World> Held<W> {
         }
     }
 
+    /// Whether no byte has come for as long as a session without one lasts. Nobody can hold it open
+    /// then by asking to send some.
+    pub(super) fn is_empty_too_long(&self) -> bool {
+        matches!(self.state(), State::Receiving { received: 0, .. })
+            && self.session.expires_ms(&self.location.policy) <= self.shard.world.now()
+    }
+
     /// Whether the end of the session was told.
     pub(super) fn is_buried(&mut self) -> bool {
         self.work().counted.is_none()

@@ -44,6 +44,7 @@ impl<W: World> Shard<W> {
             self.end_overdue_connections(stalled_ms);
             self.give_back();
             self.begin_to_clean_up();
+            self.begin_to_remove();
             (self.store.journal).forget_old(self.world.now(), self.limits().tombstone_ms_max);
             self.close_roots();
             self.store.journal.heal(&*self.world).await;
@@ -137,6 +138,20 @@ impl<W: World> Shard<W> {
         if let Some(mut held) = Held::for_shard(self, session) {
             let _nobody_hears = held.answer(Step::Expire).await;
         }
+    }
+
+    /// Removes what could not be removed before: beside the watchdog, and beside the end of
+    /// sessions, which may be on a disk that answers.
+    fn begin_to_remove(self: &Rc<Self>) {
+        let is_idle = self.store.stuck.is_empty() || self.is_over();
+        if is_idle || self.is_removing.replace(true) {
+            return;
+        }
+        let shard = Rc::clone(self);
+        self.world.spawn(async move {
+            shard.store.stuck.try_again(&*shard.world).await;
+            shard.is_removing.set(false);
+        });
     }
 
     /// Beside the watchdog, which must not wait for the disk.

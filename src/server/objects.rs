@@ -204,7 +204,6 @@ impl<W: World> Held<W> {
         let shard = Rc::clone(&self.shard);
         self.work().file = None;
         if let Err(error) = self.keep().end_delivery(&shard.store).await {
-            // The next start removes it.
             self.report(&error);
         }
         Step::Published

@@ -153,8 +153,8 @@ impl Keep {
             .await
         {
             drop(file);
-            // Best effort: what stays is an orphan, which the next start removes.
-            let _ = store.disk.remove(shelf, &part).await;
+            // Best effort: what stays is an orphan.
+            let _ = store.remove(shelf, &part).await;
             return Err(StoreError {
                 op: DiskOp::Create,
                 source: error.source,

@@ -63,9 +63,9 @@
 //! former journals, [`clean_stop`] says what of it a reboot has left whole, [`verdict`] decides
 //! what becomes of each session, and [`recover`] does that. [`hashing`] computes digests over
 //! restarts. [`owed`] says what others are to hear, and why nobody is forgotten. [`tombstones`] are
-//! what is left of sessions that ended. [`weight`] says what all of them take of memory. [`gate`]
-//! lets many share one sync. [`error`] says what the disk refused. All of it stands on the traits
-//! of [`disk`].
+//! what is left of sessions that ended, and [`stuck`] has what of them could not be removed.
+//! [`weight`] says what all of them take of memory. [`gate`] lets many share one sync. [`error`]
+//! says what the disk refused. All of it stands on the traits of [`disk`].
 //!
 //! Nothing here knows a connection, a shard, or HTTP.
 #![forbid(unsafe_code)]
@@ -87,6 +87,7 @@ pub mod record;
 pub mod recover;
 pub mod space;
 pub mod store;
+pub mod stuck;
 pub mod tombstones;
 pub mod verdict;
 pub mod weight;

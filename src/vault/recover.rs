@@ -390,13 +390,17 @@ impl<D: Disk> Recovery<'_, D> {
             let name = names::reply_name(id);
             match self.unknown.contains(&id) {
                 true => set_aside(&*self.store.disk, shelf, &name, IN_THE_DAMAGE).await,
-                false => self.remove(id, shelf, &name).await,
+                // Its session may go on, and have another one.
+                false => {
+                    let removed = self.store.disk.remove(shelf, &name).await;
+                    removed.unwrap_or_else(|error| self.report(id, DiskOp::Remove, &error));
+                }
             }
         }
     }
 
     async fn remove(&self, id: SessionId, shelf: Shelf, name: &str) {
-        if let Err(error) = self.store.disk.remove(shelf, name).await {
+        if let Err(error) = self.store.remove(shelf, name).await {
             self.report(id, DiskOp::Remove, &error);
         }
     }

@@ -53,9 +53,9 @@ impl Keep {
     /// The store has the file, and the record says so: it goes here.
     ///
     /// # Errors
-    /// [`StoreError`]; the next start removes it.
+    /// [`StoreError`]; it is tried again later.
     pub async fn end_delivery<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
-        let removed = store.disk.remove(self.shelf, &part_name(self.id)).await;
+        let removed = store.remove(self.shelf, &part_name(self.id)).await;
         removed.map_err(StoreError::new(DiskOp::Remove))
     }
 }

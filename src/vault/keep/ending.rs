@@ -104,7 +104,7 @@ impl Keep {
     /// # Errors
     /// [`StoreError`].
     pub async fn remove_files<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
-        let removed = store.disk.remove(self.shelf, &part_name(self.id)).await;
+        let removed = store.remove(self.shelf, &part_name(self.id)).await;
         self.remove_reply(store).await?;
         removed.map_err(StoreError::new(DiskOp::Remove))
     }
@@ -117,8 +117,13 @@ impl Keep {
         if !self.may_have_reply {
             return Ok(());
         }
-        (store.disk.remove(self.shelf, &reply_name(self.id)).await)
-            .map_err(StoreError::new(DiskOp::Remove))?;
+        let name = reply_name(self.id);
+        let removed = match self.state() {
+            State::Gone(_) => store.remove(self.shelf, &name).await,
+            // Another one may come.
+            _ => store.disk.remove(self.shelf, &name).await,
+        };
+        removed.map_err(StoreError::new(DiskOp::Remove))?;
         self.may_have_reply = false;
         Ok(())
     }

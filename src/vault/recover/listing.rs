@@ -6,6 +6,7 @@ use std::io;
 use super::Owner;
 use super::aside::set_aside;
 use crate::bits::session_id::SessionId;
+use crate::event::{DiskOp, Event};
 use crate::vault::disk::{Disk, Shelf};
 use crate::vault::names::{self, WorkName};
 
@@ -39,9 +40,15 @@ pub(super) async fn list<D: Disk>(disk: &D, owner: &Owner<'_>) -> io::Result<Lis
             let (ids, id) = match names::parse_name(&name) {
                 WorkName::Part(id) => (&mut listed.parts, id),
                 WorkName::Reply(id) => (&mut listed.replies, id),
-                WorkName::Digest(_) => {
+                WorkName::Digest(id) => {
                     // Where its session is not settled it is made anew.
-                    disk.remove(shelf, &name).await?;
+                    if let Err(error) = disk.remove(shelf, &name).await {
+                        disk.emit(Event::DiskFailed {
+                            op: DiskOp::Remove,
+                            session: Some(id),
+                            error: &error,
+                        });
+                    }
                     continue;
                 }
                 WorkName::Misspelt => {
