@@ -7,145 +7,20 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use async_nats::ConnectOptions;
-use async_nats::jetstream::{self, stream};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::runtime::{Builder, Runtime};
 
+use support::broker::Broker;
 use support::client::{Client, fragment};
-use support::program::free_address;
 use support::server::{Server, Settings};
 use support::tls::Authority;
 use support::wait_until;
-
-const STREAM: &str = "UPLOADS";
-
-/// A server of NATS with JetStream, on a folder of its own.
-struct Broker {
-    folder: TempDir,
-    port: u16,
-    flags: Vec<String>,
-    child: Child,
-    runtime: Runtime,
-    /// How the test itself gets in.
-    door: ConnectOptions,
-}
-
-impl Broker {
-    /// `None` if there is no such program.
-    fn start(flags: &[&str]) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let port = free_address().port();
-        let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
-        let child = spawn(&folder, port, &flags);
-        let Some(child) = child else {
-            support::skip("there is no nats-server");
-            return None;
-        };
-        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let broker = Self {
-            folder,
-            port,
-            flags,
-            child,
-            runtime,
-            door: ConnectOptions::new(),
-        };
-        broker.wait();
-        Some(broker)
-    }
-
-    fn wait(&self) {
-        wait_until("NATS listens", || {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok()
-        });
-    }
-
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn restart(&mut self) {
-        self.kill();
-        self.child = spawn(&self.folder, self.port, &self.flags).unwrap();
-        self.wait();
-    }
-
-    fn context(&self) -> jetstream::Context {
-        let url = format!("nats://127.0.0.1:{}", self.port);
-        let connecting = self.door.clone().connect(url);
-        let client = self.runtime.block_on(connecting).unwrap();
-        let _within = self.runtime.enter();
-        jetstream::new(client)
-    }
-
-    fn make_stream(&self) {
-        let config = stream::Config {
-            name: STREAM.to_owned(),
-            subjects: vec!["bitsd.>".to_owned()],
-            ..Default::default()
-        };
-        let context = self.context();
-        self.runtime.block_on(async move {
-            context.create_stream(config).await.unwrap();
-        });
-    }
-
-    /// All that stands in the stream: the header by which duplicates are told, and the event.
-    fn messages(&self) -> Vec<(String, Value)> {
-        let context = self.context();
-        self.runtime.block_on(async move {
-            let mut stream = context.get_stream(STREAM).await.unwrap();
-            let state = stream.info().await.unwrap().state.clone();
-            let mut messages = Vec::new();
-            for number in state.first_sequence.max(1)..=state.last_sequence {
-                let message = stream.get_raw_message(number).await.unwrap();
-                let id = message.headers.get("Nats-Msg-Id").unwrap().to_string();
-                messages.push((id, serde_json::from_slice(&message.payload).unwrap()));
-            }
-            messages
-        })
-    }
-
-    fn settings(&self) -> Settings {
-        let url = format!("nats://127.0.0.1:{}", self.port);
-        Settings::default().file(&format!("[events]\nnats = \"{url}\"\ntimeout = \"2s\""))
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn spawn(folder: &TempDir, port: u16, flags: &[String]) -> Option<Child> {
-    let mut command = Command::new("nats-server");
-    // Where Debian has it.
-    let path = std::env::var("PATH").unwrap_or_default() + ":/usr/sbin:/sbin";
-    (command
-        .env("PATH", path)
-        .args(["-js", "-a", "127.0.0.1", "-p"]))
-    .arg(port.to_string())
-    .arg("-sd")
-    .arg(folder.path())
-    .args(flags)
-    .stdout(Stdio::null())
-    .stderr(Stdio::null())
-    .spawn()
-    .ok()
-}
 
 #[track_caller]
 fn upload(server: &Server, path: &str) -> String {

@@ -167,6 +167,8 @@ pub struct Ground {
     is_lost: AtomicBool,
     /// Whole files that stand beneath the root.
     pub ledger: Mutex<Vec<Whole>>,
+    /// All files that were ever closed.
+    pub closed: Mutex<Vec<Whole>>,
     /// Taken for writing while the file system is away.
     pub tree: RwLock<()>,
 }
@@ -203,6 +205,7 @@ impl Ground {
             give_up: until + LAST_UPLOADS,
             is_lost: AtomicBool::new(false),
             ledger: Mutex::default(),
+            closed: Mutex::default(),
             tree: RwLock::default(),
         }
     }

@@ -18,6 +18,7 @@ mod quarrel;
 mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
+mod told;
 mod uploader;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

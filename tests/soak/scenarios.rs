@@ -11,6 +11,7 @@ use super::quarrel::quarrel;
 use super::support::client::{Client, SESSION_NOT_FOUND, fragment};
 use super::support::server::{Server, Settings};
 use super::support::wait_until;
+use super::told::told;
 
 /// How a scenario ended, if it did not panic.
 pub enum Outcome {
@@ -41,9 +42,14 @@ pub const SCENARIOS: &[(&str, &str, Scenario)] = &[
         "clients contradict each other while settings change and an application answers at random",
         quarrel,
     ),
+    (
+        "told",
+        "targets of events and the server are killed, and fail, by turns",
+        told,
+    ),
 ];
 
-fn passed(ground: &Ground) -> Outcome {
+pub fn passed(ground: &Ground) -> Outcome {
     let tally = &ground.tally;
     assert!(
         read(&tally.closed) > 0,
@@ -54,9 +60,13 @@ fn passed(ground: &Ground) -> Outcome {
 
 /// One to four shards, any durability: none of them may matter here.
 fn any_settings(rng: &mut Rng) -> Settings {
-    let cores = rng.pick(&["1", "2", "3", "4"]);
+    let cores = any_cores(rng);
     let durability = rng.pick(&["none", "upload", "upload", "fragment"]);
     Settings::default().flags(&["--cores", cores, "--durability", durability])
+}
+
+pub fn any_cores(rng: &mut Rng) -> &'static str {
+    rng.pick(&["1", "2", "3", "4"])
 }
 
 fn kills(setup: &Setup) -> Outcome {

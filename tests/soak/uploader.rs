@@ -83,6 +83,7 @@ impl<'a> Uploader<'a> {
                 End::Closed => {
                     add(&self.ground.tally.closed, 1);
                     compare(self.ground, &whole);
+                    self.ground.closed.lock().unwrap().push(whole.clone());
                     return self.keep(whole);
                 }
                 End::Cancelled => {

@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub mod backend;
+#[cfg(feature = "nats")]
+pub mod broker;
 pub mod bucket;
 pub mod client;
 pub mod content;
