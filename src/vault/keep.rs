@@ -317,8 +317,11 @@ impl Keep {
 
     /// The session was read back: the next journal has it in this state, and speaks of this boot.
     pub fn remember<D: Disk>(&mut self, store: &Store<D>, state: State) {
-        // After a power cut other bytes may come behind those that are left.
-        self.kept.with_hashed(|hashed| hashed.cut(state.received()));
+        // After a power cut other bytes may come behind those that are left. Behind an end none
+        // come, and its digests are still to be told.
+        if !matches!(state, State::Gone(_)) {
+            self.kept.with_hashed(|hashed| hashed.cut(state.received()));
+        }
         self.sequence += 1;
         self.kept.restart(state, self.sequence);
         let is_promised = !matches!(state, State::Receiving { .. } | State::Gone(_));

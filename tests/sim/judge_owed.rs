@@ -49,8 +49,9 @@ impl Judge {
             self.fail(format!("18: {id} is told, and has no file"));
         } else if event.bytes != self.uploads[upload].size && !has_excuse {
             self.fail(format!("18: {id} is told with {} bytes", event.bytes));
-        } else if let Some(digests) = &event.digests {
-            self.check_digest(id, Some(digests.sha256), true);
+        } else {
+            let told = event.digests.as_ref().map(|digests| digests.sha256);
+            self.check_digest(id, told, !has_excuse);
         }
         if is_whole {
             self.check_object(id, event.object.as_ref());

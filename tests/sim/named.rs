@@ -104,6 +104,10 @@ const NAMED_WHERE_STORED: &[(&str, u64)] = &[
         "a cancelled upload may be back after a power cut if the record of its end is spoilt",
         1_825_000_000_001_269,
     ),
+    (
+        "an upload that is read back after its end is told with its digest",
+        1_828_000_000_000_317,
+    ),
 ];
 
 /// Whether all of them pass now.
