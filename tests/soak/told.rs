@@ -122,16 +122,16 @@ pub fn told(setup: &Setup) -> Outcome {
     };
     let (webhook, mood, taken) = webhook();
     let custody = tempfile::tempdir().unwrap();
-    let mut targets = format!(
+    let targets = format!(
         "digest = \"sha-256\"\ncustody = {:?}\n[events]\ntimeout = \"1s\"\nwebhook = \"{}\"\n",
         custody.path(),
         webhook.url("/events")
     );
     #[cfg(feature = "nats")]
-    {
+    let targets = {
         broker.make_stream();
-        targets += &format!("nats = \"nats://127.0.0.1:{}\"\n", broker.port);
-    }
+        format!("{targets}nats = \"nats://127.0.0.1:{}\"\n", broker.port)
+    };
     let settings = |cores: &str| {
         Settings::default()
             .flags(&["--cores", cores])
