@@ -574,7 +574,8 @@ fn an_upload_without_any_byte_goes_sooner_than_one_that_has_some() {
 /// connection ends, and not by the next one.
 #[test]
 fn an_upload_without_any_byte_is_not_held_open_by_fragments_without_bytes() {
-    let server = Server::with(Settings::default().file("empty_session_timeout = \"1s\""));
+    let settings = Settings::default().flags(&["--cores", "1"]);
+    let server = Server::with(settings.file("empty_session_timeout = \"1s\""));
     let mut held = Client::create(server.address(), "/held.bin");
     held.send_head(&fragment(0..10));
     let _later = Client::create(server.address(), "/later.bin");

@@ -384,11 +384,10 @@ impl<W: World> Held<W> {
         }
     }
 
-    /// Whether no byte has come for as long as a session without one lasts. Nobody can hold it open
-    /// then by asking to send some.
+    /// Whether no byte has come for as long as a session without one lasts, and then still none
+    /// while somebody held it. Nobody holds it open any longer by asking to send some.
     pub(super) fn is_empty_too_long(&self) -> bool {
-        matches!(self.state(), State::Receiving { received: 0, .. })
-            && self.session.expires_ms(&self.location.policy) <= self.shard.world.now()
+        matches!(self.state(), State::Receiving { received: 0, .. }) && self.session.is_overdue()
     }
 
     /// Whether the end of the session was told.

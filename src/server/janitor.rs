@@ -135,8 +135,11 @@ impl<W: World> Shard<W> {
 
     /// Discards a session for want of progress, unless somebody works on it.
     async fn expire(self: &Rc<Self>, session: &Rc<Session<W>>) {
-        if let Some(mut held) = Held::for_shard(self, session) {
-            let _nobody_hears = held.answer(Step::Expire).await;
+        match Held::for_shard(self, session) {
+            Some(mut held) => {
+                let _nobody_hears = held.answer(Step::Expire).await;
+            }
+            None => session.note_overdue(),
         }
     }
 

@@ -51,6 +51,8 @@ pub struct Session<W: World> {
     peer: Cell<Option<SocketAddr>>,
     /// An earlier life of the server had sealed it.
     was_sealed: Cell<bool>,
+    /// It had expired while somebody worked on it.
+    is_overdue: Cell<bool>,
     /// As what it is counted.
     counted_as: Cell<Option<Gauged>>,
     /// The folder that its file is for, from when its shard knows it.
@@ -143,6 +145,7 @@ impl<W: World> Session<W> {
             deadline_ms: Cell::new(0),
             peer: Cell::new(None),
             was_sealed: Cell::new(false),
+            is_overdue: Cell::new(false),
             counted_as: Cell::new(None),
             folder: OnceCell::new(),
         })
@@ -230,6 +233,16 @@ impl<W: World> Session<W> {
     pub(super) fn touch(&self, now: Millis) {
         self.progress_ms.set(now);
         self.age_ms.set(0);
+    }
+
+    /// It has expired, and somebody works on it.
+    pub(super) fn note_overdue(&self) {
+        self.is_overdue.set(true);
+    }
+
+    /// Whether it had once expired while somebody worked on it.
+    pub(super) fn is_overdue(&self) -> bool {
+        self.is_overdue.get()
     }
 
     /// When it has expired, if it makes no progress until then.

@@ -201,7 +201,9 @@ fn clock(setup: &Setup) -> Outcome {
                 move_time(&entry.unwrap().path(), days * DAY);
             }
         }
-        server.restart_with(any_settings(rng));
+        // Nor do those without a byte then, which had just begun.
+        let settings = any_settings(rng).file("empty_session_timeout = \"14d\"");
+        server.restart_with(settings);
         ground.announce(server);
     };
     fight(&ground, setup, &mut server, strike, |_| {});

@@ -90,12 +90,13 @@ fn webhook() -> (Backend, Arc<Mutex<Mood>>, Arc<Mutex<Taken>>) {
     let (now, takes): (_, Arc<Mutex<Taken>>) = (Arc::clone(&mood), Arc::clone(&taken));
     let act = move |heard: &Heard, _| {
         let mood = *now.lock().unwrap();
+        // Whoever has heard 200 has been told that it is taken, whatever follows.
+        if matches!(mood, Mood::Well | Mood::AnswersHalf) {
+            let event = serde_json::from_slice(&heard.body).unwrap();
+            takes.lock().unwrap().take(&event);
+        }
         match mood {
-            Mood::Well => {
-                let event = serde_json::from_slice(&heard.body).unwrap();
-                takes.lock().unwrap().take(&event);
-                Act::status(204)
-            }
+            Mood::Well => Act::status(204),
             Mood::Refuses => Act::status(500),
             Mood::HangsUp => Act::CloseAtOnce,
             Mood::AnswersHalf => Act::CloseInBody(b"half".to_vec()),
