@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use rustix::fs::IFlags;
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use support::backend::{Act, Backend};
 use support::client::{Client, DISK_FULL, fragment};
 use support::content::content;
 use support::host::set_flags;
+use support::ledger::lines;
 use support::mount::Disk;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
@@ -42,24 +42,6 @@ fn kept(lines: &str) -> Kept {
 fn settings(ledger: &Path, lines: &str) -> Settings {
     let custody = format!("custody = {ledger:?}\ndigest = \"sha-256\"\n{lines}");
     Settings::default().file(&custody)
-}
-
-/// All whole lines, as they stand there now.
-fn lines(ledger: &Path) -> Vec<Value> {
-    let mut days: Vec<PathBuf> = (fs::read_dir(ledger).unwrap())
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|ending| ending == "jsonl"))
-        .collect();
-    days.sort();
-    let text: String = days
-        .iter()
-        .map(|day| fs::read_to_string(day).unwrap())
-        .collect();
-    // The last one may just be on its way.
-    (text.split_inclusive('\n'))
-        .filter(|line| line.ends_with('\n'))
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
 }
 
 fn upload(server: &Server, path: &str, seed: u64, bytes: u64) -> Client {

@@ -132,12 +132,13 @@ pub async fn retire<D: Disk>(disk: &D, generation: u64, damaged: &[Damaged]) {
         }
     }
     if let Err(error) = remove_journals(disk, generation, &left).await {
-        disk.emit(Event::DiskFailed {
-            op: DiskOp::Remove,
-            session: None,
-            error: &error,
-        });
+        report(disk, None, DiskOp::Remove, &error);
     }
+}
+
+/// Tells what the disk refused.
+fn report<D: Disk>(disk: &D, session: Option<SessionId>, op: DiskOp, error: &io::Error) {
+    disk.emit(Event::DiskFailed { op, session, error });
 }
 
 async fn remove_journals<D: Disk>(disk: &D, generation: u64, left: &[&String]) -> io::Result<()> {
@@ -390,10 +391,11 @@ impl<D: Disk> Recovery<'_, D> {
             let name = names::reply_name(id);
             match self.unknown.contains(&id) {
                 true => set_aside(&*self.store.disk, shelf, &name, IN_THE_DAMAGE).await,
-                // Its session may go on, and have another one.
+                // Not tried again: its session may go on, and have another one.
                 false => {
-                    let removed = self.store.disk.remove(shelf, &name).await;
-                    removed.unwrap_or_else(|error| self.report(id, DiskOp::Remove, &error));
+                    if let Err(error) = self.store.disk.remove(shelf, &name).await {
+                        self.report(id, DiskOp::Remove, &error);
+                    }
                 }
             }
         }
@@ -406,11 +408,7 @@ impl<D: Disk> Recovery<'_, D> {
     }
 
     fn report(&self, id: SessionId, op: DiskOp, error: &io::Error) {
-        self.store.disk.emit(Event::DiskFailed {
-            op,
-            session: Some(id),
-            error,
-        });
+        report(&*self.store.disk, Some(id), op, error);
     }
 }
 

@@ -8,17 +8,17 @@ use std::ops::Bound;
 
 use super::disk::{Shelf, WorkFiles};
 
-/// So many are remembered (64 bytes each); more wait for the next start.
+/// So many are remembered, of about 100 bytes each; more wait for the next start.
 const FILES_MAX: usize = 4_096;
-/// So many are tried in one go.
+/// So many are tried in one go, once a second: what fails for good costs the shard nearly nothing.
 const TRIED_MAX: usize = 64;
 
 /// Files that nobody needs, each by its shelf and name.
 #[derive(Debug, Default)]
 pub struct Stuck {
     files: RefCell<BTreeSet<(Shelf, String)>>,
-    /// Where the next tries begin.
-    next: RefCell<Option<(Shelf, String)>>,
+    /// The last one that was tried, if there may be more behind it.
+    last: RefCell<Option<(Shelf, String)>>,
 }
 
 impl Stuck {
@@ -48,12 +48,12 @@ impl Stuck {
     /// Those whose turn it is: after the last ones, and the first ones behind them.
     fn some(&self) -> Vec<(Shelf, String)> {
         let files = self.files.borrow();
-        let from = self.next.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let from = self.last.take().map_or(Bound::Unbounded, Bound::Excluded);
         let some: Vec<_> = (files.range((from, Bound::Unbounded)).take(TRIED_MAX))
             .cloned()
             .collect();
         if some.len() == TRIED_MAX {
-            self.next.replace(some.last().cloned());
+            self.last.replace(some.last().cloned());
         }
         some
     }

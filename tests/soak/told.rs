@@ -7,13 +7,13 @@
 //! well, and what was told is held against what the clients know.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use bitsd::http::digest::Hex;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -22,6 +22,7 @@ use super::scenarios::{Outcome, any_cores, passed};
 use super::support::backend::{Act, Backend, Heard};
 #[cfg(feature = "nats")]
 use super::support::broker::Broker;
+use super::support::ledger::lines;
 use super::support::server::{Server, Settings};
 
 /// What is owed at the end is told within this.
@@ -79,9 +80,7 @@ impl Taken {
 
 fn digest(ground: &Ground, whole: &Whole) -> String {
     let bytes = &ground.pool[whole.start..whole.start + whole.total];
-    (Sha256::digest(bytes).iter())
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    Hex(&Sha256::digest(bytes)).to_string()
 }
 
 /// A webhook with moods, and what it has taken.
@@ -202,22 +201,12 @@ fn assert_ledger(ground: &Ground, folder: &Path) {
     let output = output.unwrap();
     assert!(output.status.success(), "{output:?}");
     let mut sealed = Taken::default();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|ending| ending != "jsonl") {
-            continue;
-        }
-        for line in fs::read_to_string(path).unwrap().lines() {
-            let line: Value = serde_json::from_str(line).unwrap();
-            if line["ending"] == "published" {
-                let text = |name: &str| line[name].as_str().unwrap().to_owned();
-                let said = (
-                    text("session"),
-                    line["bytes"].as_u64().unwrap(),
-                    text("sha256"),
-                );
-                sealed.0.insert(text("path"), said);
-            }
+    for line in lines(folder) {
+        if line["ending"] == "published" {
+            let text = |name: &str| line[name].as_str().unwrap().to_owned();
+            let bytes = line["bytes"].as_u64().unwrap();
+            let said = (text("session"), bytes, text("sha256"));
+            sealed.0.insert(text("path"), said);
         }
     }
     sealed.assert_right(ground, "the ledger");

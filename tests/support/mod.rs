@@ -13,6 +13,7 @@ pub mod host;
 pub mod https;
 pub mod journal;
 pub mod kdc;
+pub mod ledger;
 pub mod manager;
 pub mod mount;
 pub mod program;

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::report;
 use crate::event::{DiskOp, Event};
 use crate::vault::disk::{Disk, Shelf};
 use crate::vault::names::ASIDE_SUFFIX;
@@ -24,11 +25,7 @@ pub(super) async fn try_to_set_aside<D: Disk>(
         Err(error) => Err(error),
     };
     if let Err(error) = &renamed {
-        disk.emit(Event::DiskFailed {
-            op: DiskOp::Remove,
-            session: None,
-            error,
-        });
+        report(disk, None, DiskOp::Remove, error);
     }
     renamed.is_ok()
 }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::Owner;
 use super::aside::set_aside;
+use super::{Owner, report};
 use crate::bits::session_id::SessionId;
-use crate::event::{DiskOp, Event};
+use crate::event::DiskOp;
 use crate::vault::disk::{Disk, Shelf};
 use crate::vault::names::{self, WorkName};
 
@@ -43,11 +43,7 @@ pub(super) async fn list<D: Disk>(disk: &D, owner: &Owner<'_>) -> io::Result<Lis
                 WorkName::Digest(id) => {
                     // Where its session is not settled it is made anew.
                     if let Err(error) = disk.remove(shelf, &name).await {
-                        disk.emit(Event::DiskFailed {
-                            op: DiskOp::Remove,
-                            session: Some(id),
-                            error: &error,
-                        });
+                        report(disk, Some(id), DiskOp::Remove, &error);
                     }
                     continue;
                 }
