@@ -82,6 +82,13 @@ impl SessionId {
         Plain(self.0.hyphenated())
     }
 
+    /// Reads what [`SessionId::plain`] writes, and no other spelling.
+    pub fn parse_plain(text: &str) -> Option<Self> {
+        let id = Self::parse(text.as_bytes())?;
+        let is_exact = (id.0.hyphenated()).encode_upper(&mut [0; Hyphenated::LENGTH]) == text;
+        is_exact.then_some(id)
+    }
+
     /// The id as a number, most significant byte first: for records.
     pub fn as_u128(self) -> u128 {
         self.0.as_u128()
