@@ -104,23 +104,24 @@ impl RingDisk {
     /// See [`crate::vault::disk::WorkFiles::stat`].
     pub async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
         let (folder, name) = (self.shelves.get(shelf), name.to_owned());
+        let look = move || work_stat(&folder, &name);
+        self.lane(shelf).look("look at a file", look).await
+    }
+
+    /// See [`crate::vault::disk::WorkFiles::stat_all`]. Nobody knows how long so many take: they go
+    /// by the lane.
+    pub async fn stat_all(
+        &self,
+        shelf: Shelf,
+        names: &[String],
+    ) -> Vec<io::Result<Option<WorkStat>>> {
+        let (folder, looked_at) = (self.shelves.get(shelf), names.to_vec());
         let look = move || {
-            let stat = folder.stat(&name)?;
-            Ok(stat.map(|stat| (stat, kind(&folder, &name, &stat))))
+            let stats = looked_at.iter().map(|name| work_stat(&folder, name));
+            Ok(stats.collect())
         };
-        let stat = self.lane(shelf).look("look at a file", look).await?;
-        Ok(stat.map(|(stat, kind)| {
-            let stamp = stamp::of(&stat);
-            WorkStat {
-                kind,
-                bytes: stamp.bytes,
-                age_ms: age_ms(&stat),
-                inode: stamp.inode,
-                held: freeing::held(&stat),
-                modified_ns: stamp.modified_ns,
-                changed_ns: stamp.changed_ns,
-            }
-        }))
+        let stats = self.lane(shelf).send_look(look).await;
+        stats.unwrap_or_else(|error| names.iter().map(|_| Err(error.kind().into())).collect())
     }
 
     /// Whether a file that others are to be told of is ours alone.
@@ -227,6 +228,23 @@ impl RingDisk {
         let grown = grown.map_err(commit_file::not_begun)?;
         op::sync(&Rc::new(grown), SyncScope::Data).await
     }
+}
+
+/// What stands under a name, and what is known of it.
+fn work_stat(folder: &WorkFolder, name: &str) -> io::Result<Option<WorkStat>> {
+    let stat = folder.stat(name)?;
+    Ok(stat.map(|stat| {
+        let stamp = stamp::of(&stat);
+        WorkStat {
+            kind: kind(folder, name, &stat),
+            bytes: stamp.bytes,
+            age_ms: age_ms(&stat),
+            inode: stamp.inode,
+            held: freeing::held(&stat),
+            modified_ns: stamp.modified_ns,
+            changed_ns: stamp.changed_ns,
+        }
+    }))
 }
 
 /// What stands under a name.

@@ -87,7 +87,7 @@ pub mod work_file;
 pub mod work_folder;
 pub mod write_out;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
@@ -135,9 +135,6 @@ use work_file::RingFile;
 /// The beat of the watchdog.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Files looked at before other tasks have their turn: less than a millisecond of work.
-const STATS_PER_TURN: usize = 32;
-
 /// Bytes of randomness drawn at a time; more might not come whole (getrandom(2)).
 const RANDOM_BYTES: usize = 256;
 
@@ -183,7 +180,6 @@ pub struct RingWorld {
     /// Random bytes that were not used yet.
     drawn: RefCell<Vec<[u8; 16]>>,
     /// Files looked at so far.
-    stats: Cell<usize>,
     /// What happened lately.
     chronicle: RefCell<Chronicle>,
 }
@@ -446,16 +442,11 @@ impl WorkFiles for RingWorld {
     }
 
     async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
-        // Parts are looked at when sessions are read back, all of them in a row and without ever
-        // waiting. Something must wait on the ring now and then, or no connection is accepted until
-        // the last one is read; that the task only yields is not enough, since tokio-uring submits
-        // when the thread is about to wait.
-        let stats = self.stats.get();
-        self.stats.set(stats.wrapping_add(1));
-        if stats.is_multiple_of(STATS_PER_TURN) {
-            op::give_way().await;
-        }
         self.disk.stat(shelf, name).await
+    }
+
+    async fn stat_all(&self, shelf: Shelf, names: &[String]) -> Vec<io::Result<Option<WorkStat>>> {
+        self.disk.stat_all(shelf, names).await
     }
 
     async fn create_log(&self, name: &str) -> io::Result<RingLog> {

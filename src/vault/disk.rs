@@ -386,6 +386,14 @@ pub trait WorkFiles: Runtime {
     async fn open(&self, shelf: Shelf, name: &str) -> io::Result<Self::File>;
     /// What stands under a name; `None` if nothing.
     async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>>;
+    /// What stands under each of these names, in their order.
+    async fn stat_all(&self, shelf: Shelf, names: &[String]) -> Vec<io::Result<Option<WorkStat>>> {
+        let mut stats = Vec::with_capacity(names.len());
+        for name in names {
+            stats.push(self.stat(shelf, name).await);
+        }
+        stats
+    }
     /// Makes an empty log in the work directory; fails if the name is taken.
     async fn create_log(&self, name: &str) -> io::Result<Self::Log>;
     /// The longest that a log can become: what the process is allowed, and the file system.

@@ -35,6 +35,9 @@ use aside::{set_aside, try_to_set_aside};
 use listing::{Listed, NAMES_PER_TURN, list};
 use missing::Missing;
 
+/// Parts that are looked at together. Their sessions are a millisecond of work for the shard.
+const PARTS_PER_TURN: usize = 128;
+
 /// Whose sessions are restored, and under which settings.
 pub struct Owner<'a> {
     /// The names of their files, and perhaps of what is nobody's.
@@ -99,8 +102,9 @@ pub async fn recover<D: Disk>(
         missing: Missing::default(),
     };
     let mut told = told;
-    for (id, shelf) in parts {
-        (recovery.with_part(id, shelf, told.remove(&id))).await?;
+    let parts: Vec<_> = parts.into_iter().collect();
+    for some in parts.chunks(PARTS_PER_TURN) {
+        recovery.with_parts(some, &mut told).await?;
     }
     for (number, (id, told)) in told.into_iter().enumerate() {
         if number % NAMES_PER_TURN == 0 {

@@ -1,5 +1,6 @@
 //! What becomes of a part that stands on a shelf.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use super::aside::set_aside;
@@ -13,15 +14,37 @@ use crate::vault::readback::Newest;
 use crate::vault::verdict::IN_THE_DAMAGE;
 
 impl<D: Disk> Recovery<'_, D> {
+    /// These parts stand, and this is told of them. Their shelves are looked at once.
+    ///
+    /// # Errors
+    /// One of them is not ours alone, and would be published.
+    pub(super) async fn with_parts(
+        &mut self,
+        parts: &[(SessionId, Shelf)],
+        told: &mut BTreeMap<SessionId, Newest>,
+    ) -> io::Result<()> {
+        for on_one_shelf in parts.chunk_by(|(_, one), (_, other)| one == other) {
+            let (_, shelf) = on_one_shelf[0];
+            let names: Vec<_> =
+                (on_one_shelf.iter().map(|(id, _)| names::part_name(*id))).collect();
+            let stats = self.store.disk.stat_all(shelf, &names).await;
+            for ((id, _), stat) in on_one_shelf.iter().zip(stats) {
+                self.with_part(*id, shelf, told.remove(id), stat).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// A part stands, and this is told of it.
     ///
     /// # Errors
     /// It is not ours alone, and would be published.
-    pub(super) async fn with_part(
+    async fn with_part(
         &mut self,
         id: SessionId,
         shelf: Shelf,
         told: Option<Newest>,
+        stat: io::Result<Option<WorkStat>>,
     ) -> io::Result<()> {
         let store = self.store;
         let disk = &*store.disk;
@@ -43,7 +66,7 @@ impl<D: Disk> Recovery<'_, D> {
                 return Ok(());
             }
             None => {
-                self.orphaned(id, shelf, &name).await;
+                self.orphaned(id, shelf, &name, stat.ok().flatten()).await;
                 return Ok(());
             }
         };
@@ -54,7 +77,7 @@ impl<D: Disk> Recovery<'_, D> {
             sequence,
             part: None,
         };
-        match disk.stat(shelf, &name).await {
+        match stat {
             Ok(part) => {
                 let kind = part.map(|part| part.kind);
                 if let Some(why) = kind.and_then(WorkKind::why_no_file) {
@@ -76,9 +99,8 @@ impl<D: Disk> Recovery<'_, D> {
     }
 
     /// A part stands whose record was lost with the power: the client hears session-not-found.
-    async fn orphaned(&mut self, id: SessionId, shelf: Shelf, name: &str) {
+    async fn orphaned(&mut self, id: SessionId, shelf: Shelf, name: &str, part: Option<WorkStat>) {
         let disk = &*self.store.disk;
-        let part = disk.stat(shelf, name).await.ok().flatten();
         if let Some(why) = part.and_then(|part| part.kind.why_no_file()) {
             return set_aside(disk, shelf, name, why).await;
         }
