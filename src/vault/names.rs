@@ -147,13 +147,8 @@ fn is_of_file_system(name: &str) -> bool {
         || removed.is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// What stands behind a name. There may be very many of them, and most are those of sessions.
+/// What stands behind a name.
 pub fn parse_name(name: &str) -> WorkName {
-    let dotted = name.rsplit_once('.');
-    let of_session = dotted.and_then(|(stem, ending)| parse_name_of_session(stem, ending));
-    if let Some(name) = of_session {
-        return name;
-    }
     let name_itself = name.strip_suffix(HALF_SUFFIX).unwrap_or(name);
     let notes = [
         LOCK_NAME,
@@ -170,41 +165,29 @@ pub fn parse_name(name: &str) -> WorkName {
     if is_of_file_system(name) {
         return WorkName::OfFileSystem;
     }
-    let Some((stem, ending)) = dotted else {
+    let Some((stem, suffix)) = name.rsplit_once('.') else {
         return WorkName::Foreign;
     };
-    match ending {
-        "part" | "reply" | "sha256" | "object" => {}
-        "journal" => {
-            // Only the exact spelling, here too.
-            let known = parse_journal_stem(stem).filter(|(generation, shard)| {
+    // Only the exact spelling: another one would be found again under the wrong name.
+    let id = || SessionId::parse_plain(stem);
+    let known = match suffix {
+        "part" => id().map(WorkName::Part),
+        "reply" => id().map(WorkName::Reply),
+        "sha256" => id().map(WorkName::Digest),
+        "object" => id().map(WorkName::Note),
+        "journal" => parse_journal_stem(stem)
+            .filter(|(generation, shard)| {
                 *generation <= GENERATION_MAX && journal_name(*generation, *shard) == name
-            });
-            if let Some((generation, _)) = known {
-                return WorkName::Journal { generation };
-            }
-        }
+            })
+            .map(|(generation, _)| WorkName::Journal { generation }),
         _ => return WorkName::Foreign,
-    }
+    };
     // What a person calls a file is mostly no number.
     let is_number = |byte: u8| byte.is_ascii_hexdigit() || b"-{}".contains(&byte);
-    match !stem.is_empty() && stem.bytes().all(is_number) {
+    known.unwrap_or(match !stem.is_empty() && stem.bytes().all(is_number) {
         true => WorkName::Misspelt,
         false => WorkName::Foreign,
-    }
-}
-
-/// The name of a file of a session, in its exact spelling only: another one would be found again
-/// under the wrong name.
-fn parse_name_of_session(stem: &str, ending: &str) -> Option<WorkName> {
-    let of_session = match ending {
-        "part" => WorkName::Part,
-        "reply" => WorkName::Reply,
-        "sha256" => WorkName::Digest,
-        "object" => WorkName::Note,
-        _ => return None,
-    };
-    SessionId::parse_plain(stem).map(of_session)
+    })
 }
 
 fn parse_journal_stem(stem: &str) -> Option<(u64, usize)> {
