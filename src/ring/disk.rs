@@ -27,7 +27,7 @@ use super::walk;
 use super::work_file::{RingFile, Route, route_of};
 use super::work_folder::{WorkFolder, ours};
 use crate::config::Io;
-use crate::vault::disk::{Commit, ReplyStat, Shelf, WorkKind, WorkStat, millis};
+use crate::vault::disk::{Commit, ReplyStat, Shelf, StatResult, WorkKind, WorkStat, millis};
 use crate::vault::names::NamesOf;
 
 /// Permissions of an upload, before the umask.
@@ -102,7 +102,7 @@ impl RingDisk {
     }
 
     /// See [`crate::vault::disk::WorkFiles::stat`].
-    pub async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
+    pub async fn stat(&self, shelf: Shelf, name: &str) -> StatResult {
         let (folder, name) = (self.shelves.get(shelf), name.to_owned());
         let look = move || work_stat(&folder, &name);
         self.lane(shelf).look("look at a file", look).await
@@ -110,18 +110,13 @@ impl RingDisk {
 
     /// See [`crate::vault::disk::WorkFiles::stat_all`]. Nobody knows how long so many take: they go
     /// by the lane.
-    pub async fn stat_all(
-        &self,
-        shelf: Shelf,
-        names: &[String],
-    ) -> Vec<io::Result<Option<WorkStat>>> {
+    pub async fn stat_all(&self, shelf: Shelf, names: &[String]) -> io::Result<Vec<StatResult>> {
         let (folder, looked_at) = (self.shelves.get(shelf), names.to_vec());
         let look = move || {
             let stats = looked_at.iter().map(|name| work_stat(&folder, name));
             Ok(stats.collect())
         };
-        let stats = self.lane(shelf).send_look(look).await;
-        stats.unwrap_or_else(|error| names.iter().map(|_| Err(error.kind().into())).collect())
+        self.lane(shelf).send_look(look).await
     }
 
     /// Whether a file that others are to be told of is ours alone.
@@ -231,7 +226,7 @@ impl RingDisk {
 }
 
 /// What stands under a name, and what is known of it.
-fn work_stat(folder: &WorkFolder, name: &str) -> io::Result<Option<WorkStat>> {
+fn work_stat(folder: &WorkFolder, name: &str) -> StatResult {
     let stat = folder.stat(name)?;
     Ok(stat.map(|stat| {
         let stamp = stamp::of(&stat);

@@ -87,7 +87,7 @@ pub mod work_file;
 pub mod work_folder;
 pub mod write_out;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
@@ -112,7 +112,7 @@ use crate::server::floor::{CloudEvent, Floor, HandOverFull, NotifyError, Order, 
 use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
 use crate::server::visit::Visit;
 use crate::vault::clean_stop::CleanStop;
-use crate::vault::disk::{Commit, Millis, ReplyStat, Runtime, Shelf, WorkFiles, WorkStat};
+use crate::vault::disk::{Commit, Millis, ReplyStat, Runtime, Shelf, StatResult, WorkFiles};
 use crate::vault::names::NamesOf;
 use crate::vault::owed::EventTarget;
 use crate::vault::space::Space;
@@ -134,6 +134,9 @@ use work_file::RingFile;
 
 /// The beat of the watchdog.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Files looked at before other tasks have their turn: less than a millisecond of work.
+const STATS_PER_TURN: usize = 32;
 
 /// Bytes of randomness drawn at a time; more might not come whole (getrandom(2)).
 const RANDOM_BYTES: usize = 256;
@@ -180,6 +183,7 @@ pub struct RingWorld {
     /// Random bytes that were not used yet.
     drawn: RefCell<Vec<[u8; 16]>>,
     /// Files looked at so far.
+    stats: Cell<usize>,
     /// What happened lately.
     chronicle: RefCell<Chronicle>,
 }
@@ -441,11 +445,20 @@ impl WorkFiles for RingWorld {
         self.disk.open(shelf, name).await
     }
 
-    async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>> {
+    async fn stat(&self, shelf: Shelf, name: &str) -> StatResult {
+        // Parts that are missing are looked for when sessions are read back, all of them in a row
+        // and without ever waiting. Something must wait on the ring now and then, or no connection
+        // is accepted until the last one is read; that the task only yields is not enough, since
+        // tokio-uring submits when the thread is about to wait.
+        let stats = self.stats.get();
+        self.stats.set(stats.wrapping_add(1));
+        if stats.is_multiple_of(STATS_PER_TURN) {
+            op::give_way().await;
+        }
         self.disk.stat(shelf, name).await
     }
 
-    async fn stat_all(&self, shelf: Shelf, names: &[String]) -> Vec<io::Result<Option<WorkStat>>> {
+    async fn stat_all(&self, shelf: Shelf, names: &[String]) -> io::Result<Vec<StatResult>> {
         self.disk.stat_all(shelf, names).await
     }
 

@@ -253,6 +253,7 @@ impl Seat {
             grounds: RefCell::default(),
             misses_a_shelf: self.directories.misses_a_shelf(),
             sessions_bytes_max: self.sessions_bytes_max,
+            stats: Cell::new(0),
             chronicle: RefCell::default(),
         };
         world.add_roots(self.roots);

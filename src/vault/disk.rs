@@ -338,6 +338,9 @@ pub trait Runtime: 'static {
     async fn give_way(&self);
 }
 
+/// What stands under a name; `None` if nothing.
+pub type StatResult = io::Result<Option<WorkStat>>;
+
 /// One shard's view of the folders that are the server's own: flat, and private to it.
 #[allow(async_fn_in_trait)]
 pub trait WorkFiles: Runtime {
@@ -385,14 +388,14 @@ pub trait WorkFiles: Runtime {
     /// Opens a work file for writing.
     async fn open(&self, shelf: Shelf, name: &str) -> io::Result<Self::File>;
     /// What stands under a name; `None` if nothing.
-    async fn stat(&self, shelf: Shelf, name: &str) -> io::Result<Option<WorkStat>>;
-    /// What stands under each of these names, in their order.
-    async fn stat_all(&self, shelf: Shelf, names: &[String]) -> Vec<io::Result<Option<WorkStat>>> {
+    async fn stat(&self, shelf: Shelf, name: &str) -> StatResult;
+    /// What stands under each of these names, in their order. An error of the whole is one of all.
+    async fn stat_all(&self, shelf: Shelf, names: &[String]) -> io::Result<Vec<StatResult>> {
         let mut stats = Vec::with_capacity(names.len());
         for name in names {
             stats.push(self.stat(shelf, name).await);
         }
-        stats
+        Ok(stats)
     }
     /// Makes an empty log in the work directory; fails if the name is taken.
     async fn create_log(&self, name: &str) -> io::Result<Self::Log>;
