@@ -203,13 +203,11 @@ impl Load {
     fn judge_pauses(&self, restarts: &[Span], uploads: &Uploads, newcomers: &[Span]) {
         let pauses = restarts.iter().map(|&restart| {
             let (asked, _) = restart;
-            let rests = uploads.last_of_a_server.iter();
-            let rests = rests.filter(|(began, _)| *began <= asked);
-            let rests: Vec<_> = rests.map(|&(_, ended)| (asked, ended.max(asked))).collect();
-            let (wait, rest) = (
-                longest_within(newcomers, restart),
-                longest_within(&rests, restart),
-            );
+            let under_way = uploads.last_of_a_server.iter();
+            let under_way = under_way.filter(|(began, _)| *began <= asked);
+            let rests = under_way.map(|(_, ended)| ended.saturating_duration_since(asked));
+            let rest = rests.max().unwrap_or_default();
+            let wait = longest_within(newcomers, restart);
             (wait.saturating_sub(rest), wait, rest)
         });
         let mut pauses: Vec<_> = pauses.collect();
@@ -223,6 +221,8 @@ impl Load {
         );
         let (pause, ..) = pauses[pauses.len() - 1];
         assert!(pause < self.pause_max, "{pauses:.2?}");
+        let waits = newcomers.iter().map(|(began, ended)| *ended - *began);
+        assert!(waits.max() < Some(WAIT_MAX), "{pauses:.2?}");
     }
 }
 
@@ -325,6 +325,9 @@ fn who_comes_at_a_restart_waits_for_a_second_at_the_most() {
 fn crowded() -> Settings {
     Settings::default().file("sessions_per_client_max = 100000")
 }
+
+/// However long the fragments before it take.
+const WAIT_MAX: Duration = Duration::from_secs(15);
 
 const QUICK: Load = Load {
     restarts: 3,

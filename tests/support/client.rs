@@ -214,9 +214,11 @@ impl Client {
     pub fn send_repeated(&mut self, fragment: &Fragment, piece: &[u8]) -> Response {
         self.send_head(fragment);
         let Range { start, end } = fragment.range;
-        for from in (start..end).step_by(piece.len()) {
-            let bytes = piece.len().min((end - from) as usize);
+        let mut left = usize::try_from(end - start).unwrap();
+        while left > 0 {
+            let bytes = left.min(piece.len());
             self.raw.send(&piece[..bytes]);
+            left -= bytes;
         }
         self.raw.receive()
     }
