@@ -381,6 +381,13 @@ fn every_answer_says_when_it_was_made() {
         assert_eq!(dates.len(), 1, "{request} {answer:?}");
         let said = bitsd::http::date::parse(dates[0].as_bytes()).unwrap();
         assert!((before..=now_s()).contains(&said), "{request} {dates:?}");
+        // A repeated answer may come in the next second: tests that compare two see no other.
+        let mut later = answer.clone();
+        let date = later.fields.iter_mut().find(|(name, _)| name == "Date");
+        date.unwrap().1 = bitsd::http::date::format(u64::try_from(said).unwrap() + 1);
+        assert_eq!(later, answer);
+        later.fields.retain(|(name, _)| name != "Date");
+        assert_ne!(later, answer);
     }
 }
 

@@ -70,8 +70,6 @@ fn converse(server: &Server, name: &str, cuts: &[usize]) -> Vec<Response> {
     let mut found: Vec<Response> = (0..answers).map(|_| client.raw.receive()).collect();
     let id = client.session().to_owned();
     for answer in &mut found {
-        // A conversation may go on into the next second.
-        answer.fields.retain(|(name, _)| name != "Date");
         for (_, value) in &mut answer.fields {
             *value = value.replace(&id, "ID");
         }
