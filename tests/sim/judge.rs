@@ -182,6 +182,8 @@ pub struct Judge {
     pub(crate) has_damaged_journal: bool,
     /// A sync of a journal failed once: an end that was acked may be taken back by a power cut.
     pub(crate) has_record_sync_failed: bool,
+    /// A record could not be written once.
+    has_record_been_refused: bool,
     /// A custody ledger is kept.
     pub(crate) keeps_custody: bool,
     /// Whether the application, if there is one, wants files at their destinations.
@@ -225,6 +227,7 @@ impl Judge {
             has_folder_sync_failed: false,
             has_damaged_journal: false,
             has_record_sync_failed: false,
+            has_record_been_refused: false,
             keeps_custody: plan.keeps_custody,
             copies: (plan.application.as_ref()).map(|application| application.copies),
             replies: (plan.application.as_ref())
@@ -378,6 +381,11 @@ impl Judge {
     /// A sync of a journal failed.
     pub fn record_sync_failed(&mut self) {
         self.has_record_sync_failed = true;
+    }
+
+    /// A record could not be written.
+    pub fn record_refused(&mut self) {
+        self.has_record_been_refused = true;
     }
 
     /// A part got its destination.
@@ -979,16 +987,19 @@ impl Judge {
     /// A Close that had been answered is put off when it is repeated: only where a power cut has
     /// taken back the end of a session that was given up before it was whole, where it was a
     /// promise and the line of the ledger cannot be written yet, and where a start cannot sync the
-    /// folder of the file that it finds, or a journal.
+    /// folder of the file that it finds, or write and sync a journal: what it knows stands in those
+    /// of the life before, and goes into its own first.
     pub fn heard_put_off(&mut self, id: SessionId, reply: &Reply) {
         if self.has_later_line(id) {
             return;
         }
+        let does_disk_fail = self.has_folder_sync_failed
+            || self.has_record_sync_failed
+            || self.has_record_been_refused;
         let may_be = (self.sessions.get(&id)).is_some_and(|session| {
             session.excuse.is_some()
                 || session.has_power_been_cut && !session.is_sealed
-                || session.has_crashed
-                    && (self.has_folder_sync_failed || self.has_record_sync_failed)
+                || session.has_crashed && does_disk_fail
         });
         if !may_be {
             self.fail(format!("4: a repeated Close is answered by {reply:?}"));

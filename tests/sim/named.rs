@@ -108,6 +108,10 @@ const NAMED_WHERE_STORED: &[(&str, u64)] = &[
         "an upload that is read back after its end is told with its digest",
         1_828_000_000_000_317,
     ),
+    (
+        "a Close is put off after a restart on a disk that has no room for a journal",
+        1_832_000_000_014_246,
+    ),
 ];
 
 /// Whether all of them pass now.

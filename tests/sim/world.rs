@@ -435,6 +435,7 @@ impl Log for SimLog {
             // record that could not be written harms nothing, whatever the reason.
             Some(fault) => {
                 sim.marks.hit("append refused");
+                sim.judge.borrow_mut().record_refused();
                 let errnos = [5, 12, 30, 13, 110, 116, 27];
                 Err(match fault.raw_os_error() {
                     Some(5) => io::Error::from_raw_os_error(errnos[taken % errnos.len()]),
