@@ -286,11 +286,14 @@ fn a_list_of_all_uploads_holds_up_no_shard_and_takes_little_memory(watched: &Wat
     drop(load);
     let counted = |of: &str| watched.figure(&format!("bitsd_shard_answer_seconds_{of}"));
     let slices = counted("count").unwrap();
-    let [short, all] = [SLICE_MAX, LONG_SLICE_MAX]
-        .map(|end| counted(&format!("bucket{{le=\"{end}\"}}")).unwrap());
+    let [short, all] =
+        [SLICE_MAX, LONG_SLICE_MAX].map(|end| counted(&format!("bucket{{le=\"{end}\"}}")).unwrap());
     println!("{short} of {slices} slices, each within {SLICE_MAX} s");
     assert!(slices >= 2 * LISTS * SESSIONS / 256, "{slices} slices");
     assert_eq!(all, slices, "a slice holds a shard up");
     let long = slices - short;
-    assert!(long <= slices / SLICES_PER_LONG_ONE, "{long} of {slices} slices are long");
+    assert!(
+        long <= slices / SLICES_PER_LONG_ONE,
+        "{long} of {slices} slices are long"
+    );
 }
