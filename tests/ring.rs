@@ -15,7 +15,8 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bitsd::config::Io;
-use bitsd::ring::blocks::{Blocks, Pages, Registration, RingBlock};
+use bitsd::ring::blocks::body::{self, Registration};
+use bitsd::ring::blocks::{Blocks, RingBlock};
 use bitsd::ring::disk::RingDisk;
 use bitsd::ring::lane::Lane;
 use bitsd::ring::net::RingWire;
@@ -60,7 +61,7 @@ fn wire_and_peer() -> (RingWire, TcpStream) {
 fn blocks() -> Blocks {
     let (blocks, registration) = Blocks::new(
         (4096, 2),
-        Pages::several(2, BLOCK_BYTES).unwrap(),
+        body::memory(2, BLOCK_BYTES).unwrap(),
         BLOCK_BYTES,
     );
     assert!(
@@ -165,7 +166,7 @@ fn a_fill_comes_back_with_a_whole_block() {
             }
             peer
         });
-        let (fill, block) = wire.fill(blocks.body().unwrap(), 0..BLOCK_BYTES).await;
+        let (fill, block) = wire.fill(blocks.body(0).unwrap(), 0..BLOCK_BYTES).await;
         assert_eq!(
             fill.unwrap(),
             Fill::Bytes(BLOCK_BYTES),
@@ -183,7 +184,7 @@ fn a_fill_comes_back_with_what_came_before_the_end() {
         let blocks = blocks();
         peer.write_all(b"part").unwrap();
         drop(peer);
-        let (fill, block) = wire.fill(blocks.body().unwrap(), 0..BLOCK_BYTES).await;
+        let (fill, block) = wire.fill(blocks.body(0).unwrap(), 0..BLOCK_BYTES).await;
         assert_eq!(fill.unwrap(), Fill::Bytes(4));
         assert_eq!(wire.fill(block, 0..BLOCK_BYTES).await.0.unwrap(), Fill::End);
     });
@@ -198,7 +199,7 @@ fn a_hurried_fill_comes_back_with_what_has_arrived() {
         let blocks = blocks();
         peer.write_all(b"slow").unwrap();
         let block = {
-            let mut fill = pin!(wire.fill(blocks.body().unwrap(), 0..BLOCK_BYTES));
+            let mut fill = pin!(wire.fill(blocks.body(0).unwrap(), 0..BLOCK_BYTES));
             start(fill.as_mut()).await;
             tokio::time::sleep(Duration::from_millis(10)).await;
             wire.hurry();
@@ -244,7 +245,7 @@ fn a_duplicated_descriptor_moves_a_connection() {
     peer.write_all(b"!").unwrap();
     on_a_ring(move || async move {
         let wire = RingWire::new(socket, address);
-        let (fill, block) = wire.fill(blocks().body().unwrap(), 0..5).await;
+        let (fill, block) = wire.fill(blocks().body(0).unwrap(), 0..5).await;
         assert_eq!(
             (fill.unwrap(), &block.bytes()[..5]),
             (Fill::Bytes(5), b"rest!".as_slice())
@@ -265,18 +266,56 @@ fn a_block_comes_back_with_the_error() {
         let read_only = Rc::new(OwnedFd::from(
             std::fs::File::open("/proc/self/exe").unwrap(),
         ));
-        let first = blocks.body().unwrap();
-        let second = blocks.body().unwrap();
-        assert!(blocks.body().is_none(), "there are two");
+        let first = blocks.body(0).unwrap();
+        let second = blocks.body(0).unwrap();
+        assert!(blocks.body(0).is_none(), "there are two");
         let (written, first) = op::write_at(&read_only, first, 0..8, 0).await;
         assert!(written.is_err());
         drop(first);
         assert!(
-            blocks.body().is_some(),
+            blocks.body(0).is_some(),
             "the block came back and can be had again"
         );
         drop(second);
     });
+}
+
+/// A pair of blocks is one registered buffer: each block of it, and both as one, are written from
+/// where they lie, and not from its beginning.
+#[test]
+fn fixed_writes_begin_in_the_block_and_not_in_the_buffer() {
+    const END: u64 = BLOCK_BYTES as u64;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("file");
+    let read_back = path.clone();
+    on_a_ring(move || async move {
+        let file = Rc::new(OwnedFd::from(std::fs::File::create(&path).unwrap()));
+        let blocks = blocks();
+        let mut second = blocks.body(0).unwrap();
+        let mut first = blocks.body(0).unwrap();
+        assert!(first.registered_index().is_some());
+        assert_eq!(first.registered_index(), second.registered_index());
+        first.bytes_mut().fill(b'1');
+        second.bytes_mut().fill(b'2');
+        let (written, first) = op::write_at(&file, first, 0..BLOCK_BYTES, 0).await;
+        assert_eq!(written.unwrap(), BLOCK_BYTES);
+        let (written, second) = op::write_at(&file, second, 7..BLOCK_BYTES, END).await;
+        assert_eq!(written.unwrap(), BLOCK_BYTES - 7);
+        drop((first, second));
+        let mut both = blocks.body(2 * END).unwrap();
+        both.bytes_mut()[BLOCK_BYTES..].fill(b'3');
+        both.bytes_mut()[..BLOCK_BYTES].fill(b'4');
+        let (written, _both) = op::write_at(&file, both, 9..2 * BLOCK_BYTES, 2 * END - 7).await;
+        assert_eq!(written.unwrap(), 2 * BLOCK_BYTES - 9);
+    });
+    let found = std::fs::read(read_back).unwrap();
+    let expected = [
+        vec![b'1'; BLOCK_BYTES],
+        vec![b'2'; BLOCK_BYTES - 7],
+        vec![b'4'; BLOCK_BYTES - 9],
+        vec![b'3'; BLOCK_BYTES],
+    ];
+    assert!(found == expected.concat(), "another content");
 }
 
 #[test]
@@ -286,7 +325,7 @@ fn fixed_writes_land_at_odd_offsets() {
     let read_back = path.clone();
     on_a_ring(move || async move {
         let file = Rc::new(OwnedFd::from(std::fs::File::create(&path).unwrap()));
-        let mut block = blocks().body().unwrap();
+        let mut block = blocks().body(0).unwrap();
         for (at, byte) in block.bytes_mut().iter_mut().enumerate() {
             *byte = u8::try_from(at % 251).unwrap();
         }
@@ -323,7 +362,7 @@ fn reads_come_from_their_offset_and_stay_in_their_range() {
             .unwrap()
             .unwrap();
         assert_eq!((stat.bytes, stat.inode), (3_001, file.inode()));
-        for mut block in [blocks.body().unwrap(), blocks.head()] {
+        for mut block in [blocks.body(0).unwrap(), blocks.head()] {
             block.bytes_mut().fill(0xa5);
             let (read, block) = file.read_at(block, 7..1_007, 1_001).await;
             assert_eq!(read.unwrap(), 1_000);
@@ -409,7 +448,7 @@ fn a_block_is_sent_whole_to_a_peer_that_takes_its_time() {
             }
             received
         });
-        let mut block = blocks().body().unwrap();
+        let mut block = blocks().body(0).unwrap();
         block.bytes_mut().copy_from_slice(&bytes_at(0..BLOCK_BYTES));
         for _ in 0..ROUNDS {
             let (sent, back) = wire.send_block(block, 1..BLOCK_BYTES - 1).await;
@@ -433,7 +472,7 @@ fn shutdown_wakes_a_pending_send_of_a_block() {
     on_a_ring(|| async {
         let (wire, _peer) = wire_and_peer();
         let blocks = blocks();
-        let (block, other) = (blocks.body().unwrap(), blocks.body().unwrap());
+        let (block, other) = (blocks.body(0).unwrap(), blocks.body(0).unwrap());
         let sends = Cell::new(0);
         let mut send = pin!(async {
             let mut block = block;
@@ -456,7 +495,7 @@ fn shutdown_wakes_a_pending_send_of_a_block() {
         }
         wire.shutdown();
         drop(send.await);
-        assert!(blocks.body().is_some(), "the block came back");
+        assert!(blocks.body(0).is_some(), "the block came back");
         drop(other);
     });
 }
@@ -539,7 +578,7 @@ fn sync_errors_surface() {
 /// Writes 16 MiB; whether any of it was refused.
 async fn overfill(file: &Rc<OwnedFd>) -> bool {
     let blocks = blocks();
-    let mut block: RingBlock = blocks.body().unwrap();
+    let mut block: RingBlock = blocks.body(0).unwrap();
     // A random-looking byte, so that no layer takes the block for a hole.
     block.bytes_mut().fill(0xa5);
     let mut refused = false;
@@ -655,7 +694,7 @@ fn a_late_hurry_leaves_the_next_operation_alone() {
         let blocks = blocks();
         let (wire, mut peer) = wire_and_peer();
         let pause = || tokio::time::sleep(Duration::from_millis(20));
-        let block = blocks.body().unwrap();
+        let block = blocks.body(0).unwrap();
         let mut fill = pin!(wire.fill(block, 0..BLOCK_BYTES));
         start(fill.as_mut()).await;
         peer.write_all(&vec![1; BLOCK_BYTES]).unwrap();

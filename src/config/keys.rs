@@ -439,7 +439,8 @@ keys! {
         connections_per_client_max: usize = 12_288, Row::of(count(1..=1_048_576)).live();
         /// Large body blocks of one shard.
         body_blocks_per_shard: usize = 16, Row::of(count(1..=512));
-        /// Bytes of one body block; a multiple of the page size.
+        /// Bytes of one body block; a multiple of the page size. A long body takes two as one
+        /// while there are enough.
         block_bytes: usize = narrow(512 * KIB), Row::of(number(Unit::PowerOfTwoBytes, 64 * KIB..=8 * MIB));
         /// Sessions of one shard.
         sessions_per_shard_max: usize = 262_144, Row::of(count(1..=16_777_216)).live();

@@ -1,21 +1,19 @@
-//! Memory for bytes on their way: small head blocks, and large registered body blocks.
+//! Memory for bytes on their way: small head blocks, and large registered body blocks ([`body`]).
 
-use std::alloc::Layout;
+pub mod body;
+pub mod pages;
+
 use std::cell::RefCell;
 use std::net::IpAddr;
-use std::ptr::NonNull;
 use std::rc::Rc;
 
-use tokio_uring::buf::fixed::{FixedBuf, FixedBufPool};
-use tokio_uring::buf::{IoBuf, IoBufMut};
-
+use self::body::{BodyBlock, BodyBlocks, Registration};
+use self::pages::{PAGE_BYTES, Pages};
 use crate::config::Limits;
 use crate::server::crowd::Crowd;
 use crate::server::floor::HEAD_BLOCK_BYTES_MAX;
 use crate::vault::disk::Block;
 
-/// Blocks begin and end with a page: the kernel pins whole pages, and O_DIRECT asks for it.
-const PAGE_BYTES: usize = 4096;
 /// Free head blocks kept for the next request; more are given back to the allocator.
 const FREE_HEAD_BLOCKS_MAX: usize = 256;
 /// One client holds no more than this part of the blocks for long heads.
@@ -27,23 +25,23 @@ pub enum RingBlock {
     Head(HeadBlock),
     /// A block for a long head; boxed, so that no other has room for what it knows.
     LongHead(Box<LongHeadBlock>),
-    /// A body block, registered with this shard's ring.
-    Body(FixedBuf),
-    /// A body block where registration is not allowed (`RLIMIT_MEMLOCK`), or a cipher block of TLS.
-    PlainBody(PooledPages),
+    /// A body block, registered with this shard's ring where that is allowed (`RLIMIT_MEMLOCK`).
+    Body(BodyBlock),
+    /// A cipher block of TLS.
+    Cipher(PooledPages),
 }
 
 impl RingBlock {
     /// Whether it begins with a page.
     pub fn is_page_aligned(&self) -> bool {
-        matches!(self, Self::Body(_) | Self::PlainBody(_))
+        matches!(self, Self::Body(_) | Self::Cipher(_))
     }
 
     /// Its number among the registered buffers, if it is registered.
     pub fn registered_index(&self) -> Option<u16> {
         match self {
-            Self::Body(buffer) => Some(buffer.buf_index()),
-            Self::Head(_) | Self::LongHead(_) | Self::PlainBody(_) => None,
+            Self::Body(block) => block.registered_index(),
+            Self::Head(_) | Self::LongHead(_) | Self::Cipher(_) => None,
         }
     }
 }
@@ -53,8 +51,8 @@ impl Block for RingBlock {
         match self {
             Self::Head(block) => block.memory(),
             Self::LongHead(block) => &block.bytes,
-            Self::Body(buffer) => buffer,
-            Self::PlainBody(pages) => pages.memory(),
+            Self::Body(block) => block.bytes(),
+            Self::Cipher(pages) => pages.memory(),
         }
     }
 
@@ -62,8 +60,8 @@ impl Block for RingBlock {
         match self {
             Self::Head(block) => block.memory_mut(),
             Self::LongHead(block) => &mut block.bytes,
-            Self::Body(buffer) => buffer,
-            Self::PlainBody(pages) => pages.memory_mut(),
+            Self::Body(block) => block.bytes_mut(),
+            Self::Cipher(pages) => pages.memory_mut(),
         }
     }
 }
@@ -75,8 +73,7 @@ pub struct Blocks {
     long_head_bytes: usize,
     long_heads_max: usize,
     long_heads_out: Rc<RefCell<LongHeadsOut>>,
-    bodies: Bodies,
-    body_block_bytes: usize,
+    bodies: BodyBlocks,
 }
 
 /// Blocks for long heads that are in use.
@@ -110,23 +107,9 @@ impl LongHeadsOut {
     }
 }
 
-enum Bodies {
-    Registered(FixedBufPool<Pages>),
-    Plain(Rc<RefCell<Vec<Pages>>>),
-}
-
 /// What is said where body blocks could not be registered.
 pub const NOT_REGISTERED: &str = "body blocks cannot be registered with io_uring and are copied once more; raise \
      RLIMIT_MEMLOCK (systemd: LimitMEMLOCK=infinity)";
-
-/// Whether body blocks could be registered.
-#[derive(Debug)]
-pub enum Registration {
-    /// All of them are registered.
-    Done,
-    /// The kernel refused (usually `RLIMIT_MEMLOCK`); writes are copied once more.
-    Refused(std::io::Error),
-}
 
 /// Bytes of a block for a long head. One page more than the longest: room to see that a head is too
 /// long.
@@ -142,7 +125,7 @@ pub fn head_block_bytes(head_bytes: usize) -> usize {
 impl Blocks {
     /// Memory for the body blocks that the limits allow one shard; `None` if there is not enough.
     pub fn memory(limits: &Limits) -> Option<Vec<Pages>> {
-        Pages::several(limits.body_blocks_per_shard, limits.block_bytes)
+        body::memory(limits.body_blocks_per_shard, limits.block_bytes)
     }
 
     /// The blocks that the limits allow one shard, with memory for the body blocks. To be called
@@ -152,31 +135,16 @@ impl Blocks {
         Self::new(heads, memory, limits.block_bytes)
     }
 
-    /// Registers all body blocks of this shard; each of `bodies` is one. To be called on the
-    /// shard's own thread, inside its runtime. `head_bytes` is the longest head that is allowed; up
-    /// to `long_heads_max` blocks for long heads are in use at a time.
+    /// Registers all body blocks of this shard; `bodies` is their [`body::memory`]. To be called
+    /// on the shard's own thread, inside its runtime. `head_bytes` is the longest head that is
+    /// allowed; up to `long_heads_max` blocks for long heads are in use at a time.
     pub fn new(
         (head_bytes, long_heads_max): (usize, usize),
         bodies: Vec<Pages>,
         body_bytes: usize,
     ) -> (Self, Registration) {
         let head_block_bytes = head_block_bytes(head_bytes);
-        let count = bodies.len();
-        let pool = FixedBufPool::new(bodies);
-        let (bodies, registration) = match pool.register() {
-            Ok(()) => (Bodies::Registered(pool), Registration::Done),
-            Err(error) => {
-                // It keeps its memory for itself, so that is given back first.
-                drop(pool);
-                let plain = (0..count)
-                    .map_while(|_| Pages::try_new(body_bytes))
-                    .collect();
-                (
-                    Bodies::Plain(Rc::new(RefCell::new(plain))),
-                    Registration::Refused(error),
-                )
-            }
-        };
+        let (bodies, registration) = BodyBlocks::new(bodies, body_bytes);
         let free_heads = Rc::default();
         (
             Self {
@@ -186,7 +154,6 @@ impl Blocks {
                 long_heads_max,
                 long_heads_out: Rc::default(),
                 bodies,
-                body_block_bytes: body_bytes,
             },
             registration,
         )
@@ -214,18 +181,9 @@ impl Blocks {
         })
     }
 
-    /// A body block, if one is free.
-    pub fn body(&self) -> Option<RingBlock> {
-        match &self.bodies {
-            Bodies::Registered(pool) => pool.try_next(self.body_block_bytes).map(RingBlock::Body),
-            Bodies::Plain(free) => {
-                let pages = free.borrow_mut().pop()?;
-                Some(RingBlock::PlainBody(PooledPages {
-                    pages: Some(pages),
-                    home: Rc::clone(free),
-                }))
-            }
-        }
+    /// A body block, if one is free: for a body of which `expected` bytes are to come.
+    pub fn body(&self, expected: u64) -> Option<RingBlock> {
+        self.bodies.take(expected).map(RingBlock::Body)
     }
 }
 
@@ -260,7 +218,7 @@ impl Drop for HeadBlock {
 /// pool.
 pub fn pooled(home: &Rc<RefCell<Vec<Pages>>>, bytes: usize) -> RingBlock {
     let free = home.borrow_mut().pop();
-    RingBlock::PlainBody(PooledPages {
+    RingBlock::Cipher(PooledPages {
         pages: Some(free.unwrap_or_else(|| Pages::new(bytes))),
         home: Rc::clone(home),
     })
@@ -279,7 +237,7 @@ impl Drop for LongHeadBlock {
     }
 }
 
-/// An unregistered body block; goes back when dropped.
+/// A block of a pool; goes back when dropped.
 pub struct PooledPages {
     pages: Option<Pages>,
     home: Rc<RefCell<Vec<Pages>>>,
@@ -302,87 +260,6 @@ impl Drop for PooledPages {
     fn drop(&mut self) {
         self.home.borrow_mut().extend(self.pages.take());
     }
-}
-
-/// Zeroed, page-aligned memory of a fixed length.
-pub struct Pages {
-    start: NonNull<u8>,
-    layout: Layout,
-}
-
-impl Pages {
-    /// Allocates `bytes`, a positive multiple of the page size.
-    pub fn new(bytes: usize) -> Self {
-        Self::try_new(bytes).unwrap_or_else(|| std::alloc::handle_alloc_error(layout(bytes)))
-    }
-
-    /// The same; `None` if there is not enough memory.
-    fn try_new(bytes: usize) -> Option<Self> {
-        let layout = layout(bytes);
-        // SAFETY: the layout has a size that is not zero.
-        let start = unsafe { std::alloc::alloc_zeroed(layout) };
-        let start = NonNull::new(start)?;
-        Some(Self { start, layout })
-    }
-
-    /// So many at once, or none.
-    pub fn several(count: usize, bytes: usize) -> Option<Vec<Self>> {
-        let mut all = Vec::new();
-        all.try_reserve_exact(count).ok()?;
-        for _ in 0..count {
-            all.push(Self::try_new(bytes)?);
-        }
-        Some(all)
-    }
-
-    fn memory(&self) -> &[u8] {
-        // SAFETY: `start` points to `layout.size()` initialised bytes that live as long as `self`
-        // and are borrowed with it.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) }
-    }
-
-    fn memory_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and `&mut self` makes the borrow the only one.
-        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
-    }
-}
-
-fn layout(bytes: usize) -> Layout {
-    assert!(bytes > 0 && bytes.is_multiple_of(PAGE_BYTES), "whole pages");
-    Layout::from_size_align(bytes, PAGE_BYTES).expect("a few MiB")
-}
-
-impl Drop for Pages {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `try_new` with this very layout, and freed once.
-        unsafe { std::alloc::dealloc(self.start.as_ptr(), self.layout) }
-    }
-}
-
-// SAFETY: the pointer is stable (the memory moves with nothing), valid for `bytes_total` bytes as
-// long as the value lives, and all of them are initialised from the start.
-unsafe impl IoBuf for Pages {
-    fn stable_ptr(&self) -> *const u8 {
-        self.start.as_ptr()
-    }
-
-    fn bytes_init(&self) -> usize {
-        self.layout.size()
-    }
-
-    fn bytes_total(&self) -> usize {
-        self.layout.size()
-    }
-}
-
-// SAFETY: as for `IoBuf`; `set_init` has nothing to remember, since all bytes are always
-// initialised.
-unsafe impl IoBufMut for Pages {
-    fn stable_mut_ptr(&mut self) -> *mut u8 {
-        self.start.as_ptr()
-    }
-
-    unsafe fn set_init(&mut self, _bytes: usize) {}
 }
 
 #[cfg(test)]

@@ -255,8 +255,8 @@ impl Floor for RingWorld {
         self.blocks.long_head(client)
     }
 
-    fn body_block(&self) -> Option<RingBlock> {
-        self.blocks.body()
+    fn body_block(&self, expected: u64) -> Option<RingBlock> {
+        self.blocks.body(expected)
     }
 
     fn hand_over(

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, opcode, squeue, types};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::blocks::{Blocks, Registration};
+use super::blocks::Blocks;
+use super::blocks::body::Registration;
 use super::footing;
 use super::herald;
 use super::host_limits;

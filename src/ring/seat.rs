@@ -15,7 +15,9 @@ use tokio::sync::mpsc::Receiver;
 use tokio::sync::{oneshot, watch};
 
 use super::afoot::Afoot;
-use super::blocks::{Blocks, NOT_REGISTERED, Pages, Registration};
+use super::blocks::body::Registration;
+use super::blocks::pages::Pages;
+use super::blocks::{Blocks, NOT_REGISTERED};
 use super::directories::{Directories, Ground};
 use super::disk::RingDisk;
 use super::door::Door;

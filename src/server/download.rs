@@ -299,7 +299,7 @@ impl<'a, F: Floor> Sender<'a, F> {
             return (self.floor.head_block(), None);
         }
         let share = self.shares.take();
-        match share.as_ref().and_then(|_| self.floor.body_block()) {
+        match share.as_ref().and_then(|_| self.floor.body_block(0)) {
             Some(block) => (block, share),
             None => (self.floor.head_block(), None),
         }

@@ -300,8 +300,9 @@ pub trait Floor: Runtime {
     /// whose head that is, by [`super::crowd::client`]; `None` where it may be anybody's behind a
     /// proxy. `None` if as many are out as may be, of all or of this client.
     fn long_head_block(&self, client: Option<IpAddr>) -> Option<Self::Block>;
-    /// A large, registered block for fast bodies; `None` if all are out.
-    fn body_block(&self) -> Option<Self::Block>;
+    /// A large, registered block for fast bodies; `None` if all are out. It is twice as large as
+    /// others while there are enough, for a body of which `expected` bytes are to come and fill it.
+    fn body_block(&self, expected: u64) -> Option<Self::Block>;
 
     /// Gives a connection to another shard: the peer goes on there, with `arrived` as if just read,
     /// and is who it has shown to be. The caller drops `wire`, on which nothing may be pending.

@@ -249,7 +249,7 @@ impl<W: World> Exchange<W> {
             }
             let is_all_here = self.inbox.len() as u64 >= left;
             let block = if self.connection.is_fast() && !is_all_here {
-                self.body_block().await?
+                self.body_block(left).await?
             } else {
                 None
             };
@@ -338,10 +338,11 @@ impl<W: World> Exchange<W> {
         Ok((bytes as u64, written))
     }
 
-    /// A body block, if there is one. If all are out, this connection waits without one until it
-    /// has bytes to read, and takes one only for as long as it takes to store them.
-    async fn body_block(&mut self) -> Result<Option<(W::Block, Receive)>, Broken> {
-        if let Some(block) = self.shard.world.body_block() {
+    /// A body block for `left` bytes, if there is one. If all are out, this connection waits
+    /// without one until it has bytes to read, and takes one only for as long as it takes to store
+    /// them.
+    async fn body_block(&mut self, left: u64) -> Result<Option<(W::Block, Receive)>, Broken> {
+        if let Some(block) = self.shard.world.body_block(left) {
             return Ok(Some((block, Receive::All)));
         }
         self.shard.world.emit(Event::BlocksExhausted);
@@ -353,7 +354,7 @@ impl<W: World> Exchange<W> {
         self.wait_for(Waiting::Body);
         let ready = self.connection.wire.ready().await;
         ready.map_err(|_| Broken::Cut)?;
-        let block = self.shard.world.body_block();
+        let block = self.shard.world.body_block(0);
         Ok(block.map(|block| (block, Receive::Some)))
     }
 

@@ -119,7 +119,7 @@ impl<W: World> Held<W> {
     ) -> Result<(), Behind> {
         let shard = Rc::clone(&self.shard);
         let file = self.file().await?;
-        let block = shard.world.body_block();
+        let block = shard.world.body_block(0);
         let mut block = block.unwrap_or_else(|| shard.world.spare_block());
         while hashing.at() < end {
             let is_ordered_away = orders == Orders::Heeded && self.is_ordered_away();

@@ -64,7 +64,7 @@ impl Judge {
             return;
         }
         let limits = &self.config.limits;
-        let at_once = limits.block_bytes.max(limits.head_bytes_max) as u64;
+        let at_once = (2 * limits.block_bytes).max(limits.head_bytes_max) as u64;
         let bytes_max = limits.digest_step_bytes.saturating_add(at_once);
         if !self.may_refuse_records && bytes > bytes_max {
             self.fail(format!(

@@ -44,14 +44,22 @@ use crate::wire::SimWire;
 /// Memory, counted while it is out.
 pub struct SimBlock {
     bytes: Vec<u8>,
+    /// As how many it counts.
+    weight: usize,
     out: Rc<Cell<usize>>,
 }
 
 impl SimBlock {
     fn new(bytes: usize, out: &Rc<Cell<usize>>) -> Self {
-        out.set(out.get() + 1);
+        Self::several(1, bytes, out)
+    }
+
+    /// So many that lie side by side, as one.
+    fn several(weight: usize, bytes: usize, out: &Rc<Cell<usize>>) -> Self {
+        out.set(out.get() + weight);
         Self {
-            bytes: vec![0xa5; bytes],
+            bytes: vec![0xa5; weight * bytes],
+            weight,
             out: Rc::clone(out),
         }
     }
@@ -59,7 +67,7 @@ impl SimBlock {
 
 impl Drop for SimBlock {
     fn drop(&mut self) {
-        self.out.set(self.out.get() - 1);
+        self.out.set(self.out.get() - self.weight);
     }
 }
 
@@ -324,7 +332,7 @@ impl File for SimFile {
         let mut judge = sim.judge.borrow_mut();
         // What is in hand may be more than what came before it.
         let limits = &sim.plan.config.limits;
-        let in_hand = limits.block_bytes.max(limits.head_bytes_max) as u64;
+        let in_hand = (2 * limits.block_bytes).max(limits.head_bytes_max) as u64;
         if range.start > range.end || ahead > length.max(in_hand) {
             judge.fail(format!(
                 "9: {ahead} bytes reserved for a file of {length} bytes"
@@ -533,10 +541,12 @@ impl Floor for SimWorld {
         None
     }
 
-    fn body_block(&self) -> Option<SimBlock> {
+    fn body_block(&self, expected: u64) -> Option<SimBlock> {
         let limits = &self.sim.plan.config.limits;
-        (self.bodies_out.get() < limits.body_blocks_per_shard)
-            .then(|| SimBlock::new(limits.block_bytes, &self.bodies_out))
+        let free = limits.body_blocks_per_shard - self.bodies_out.get();
+        let is_long = expected >= 2 * limits.block_bytes as u64;
+        let count = free.min(if is_long { 2 } else { 1 });
+        (count > 0).then(|| SimBlock::several(count, limits.block_bytes, &self.bodies_out))
     }
 
     fn hand_over(

@@ -11,7 +11,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-use crate::ring::blocks::{self, Pages, RingBlock};
+use crate::ring::blocks::pages::Pages;
+use crate::ring::blocks::{self, RingBlock};
 use crate::ring::link::{self, Link};
 use crate::ring::op;
 use crate::vault::disk::Block;

@@ -205,7 +205,7 @@ impl Floor for InMemory {
         None
     }
 
-    fn body_block(&self) -> Option<Memory> {
+    fn body_block(&self, _: u64) -> Option<Memory> {
         let out = self.0.bodies_out.get();
         (out < self.0.body_blocks).then(|| {
             self.0.bodies_out.set(out + 1);
