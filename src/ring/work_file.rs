@@ -28,6 +28,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, SeekFrom, StatxFlags};
 use rustix::io::Errno;
 
 use super::blocks::RingBlock;
+use super::blocks::pages::PAGE_BYTES;
 use super::counting;
 use super::lane::Lane;
 use super::op::{self, SyncScope};
@@ -38,9 +39,6 @@ use crate::vault::disk::{Block as _, File, Readable};
 
 /// Files from this size on are worth the second descriptor that O_DIRECT needs.
 const DIRECT_BYTES_MIN: u64 = 16 << 20;
-/// What O_DIRECT asks of offset, length and memory on every common device.
-const PAGE_BYTES: usize = 4096;
-
 /// A write up to this size is shown before it: a turn of the ring would take longer.
 const SHORT_BYTES: usize = 64 << 10;
 

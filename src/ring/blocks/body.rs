@@ -16,6 +16,7 @@ use tokio_uring::buf::IoBufMut;
 use tokio_uring::buf::fixed::{FixedBuf, FixedBufRegistry};
 
 use super::pages::Pages;
+use crate::vault::disk::Block;
 
 /// Whether body blocks could be registered.
 #[derive(Debug)]
@@ -56,19 +57,20 @@ struct Pair {
 }
 
 impl Pair {
-    fn registered(mut buffer: FixedBuf) -> Option<Self> {
-        Some(Self {
-            start: NonNull::new(buffer.stable_mut_ptr())?,
-            index: Some(buffer.buf_index()),
-            _memory: Box::new(buffer),
-        })
+    fn registered(buffer: FixedBuf) -> Option<Self> {
+        let index = buffer.buf_index();
+        Self::of(buffer, Some(index))
     }
 
-    fn plain(mut pages: Pages) -> Option<Self> {
+    fn plain(pages: Pages) -> Option<Self> {
+        Self::of(pages, None)
+    }
+
+    fn of(mut memory: impl IoBufMut, index: Option<u16>) -> Option<Self> {
         Some(Self {
-            start: NonNull::new(pages.stable_mut_ptr())?,
-            index: None,
-            _memory: Box::new(pages),
+            start: NonNull::new(memory.stable_mut_ptr())?,
+            index,
+            _memory: Box::new(memory),
         })
     }
 }
@@ -145,8 +147,10 @@ impl BodyBlock {
         // length of two, and the first of any: the sum stays inside that memory.
         (unsafe { self.pair().start.add(skipped) }, len)
     }
+}
 
-    pub fn bytes(&self) -> &[u8] {
+impl Block for BodyBlock {
+    fn bytes(&self) -> &[u8] {
         let (start, len) = self.start_and_len();
         // SAFETY: these bytes lie inside the pair's memory, which is initialised (`Pages`) and
         // lives as long as `home`. Nobody else has them: `Free` gives out no byte twice, and nobody
@@ -154,7 +158,7 @@ impl BodyBlock {
         unsafe { std::slice::from_raw_parts(start.as_ptr(), len) }
     }
 
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
+    fn bytes_mut(&mut self) -> &mut [u8] {
         let (start, len) = self.start_and_len();
         // SAFETY: as above, and `&mut self` makes the borrow the only one.
         unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) }
@@ -221,14 +225,14 @@ impl Free {
     }
 
     fn give_back(&mut self, pair: u16, part: Part) {
-        let neighbour = self.lone.iter().position(|(other, _)| *other == pair);
-        match (part, neighbour) {
-            (Part::Both, _) => self.whole.push(pair),
-            (_, Some(at)) => {
-                self.lone.swap_remove(at);
-                self.whole.push(pair);
-            }
-            (_, None) => self.lone.push((pair, part)),
+        let is_of_pair = |(other, _): &(u16, Part)| *other == pair;
+        if part == Part::Both {
+            self.whole.push(pair);
+        } else if let Some(neighbour) = self.lone.iter().position(is_of_pair) {
+            self.lone.swap_remove(neighbour);
+            self.whole.push(pair);
+        } else {
+            self.lone.push((pair, part));
         }
         if 2 * (2 * self.whole.len() + self.lone.len()) >= self.count {
             self.is_short = false;

@@ -39,12 +39,14 @@ impl Pages {
         Some(all)
     }
 
+    /// All of it.
     pub fn memory(&self) -> &[u8] {
         // SAFETY: `start` points to `layout.size()` initialised bytes that live as long as `self`
         // and are borrowed with it.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.layout.size()) }
     }
 
+    /// All of it, to be written to.
     pub fn memory_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `&mut self` makes the borrow the only one.
         unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.layout.size()) }
