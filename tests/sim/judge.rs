@@ -182,7 +182,7 @@ pub struct Judge {
     pub(crate) has_damaged_journal: bool,
     /// A sync of a journal failed once: an end that was acked may be taken back by a power cut.
     pub(crate) has_record_sync_failed: bool,
-    /// A record could not be written once.
+    /// A record could not be written in this life.
     has_record_been_refused: bool,
     /// A custody ledger is kept.
     pub(crate) keeps_custody: bool,
@@ -515,6 +515,7 @@ impl Judge {
         let config = Rc::clone(&self.config);
         self.writing.clear();
         self.has_folder_sync_failed = false;
+        self.has_record_been_refused = false;
         for session in self.sessions.values_mut() {
             session.has_crashed = true;
             if session.has_lost_name && !session.is_closed {
