@@ -186,6 +186,9 @@ pub trait Bucket {
         range: Range<u64>,
         before: Sha256,
     ) -> Result<(Sha256, String), StoreTrouble>;
+    /// These bytes were read for the last time, as far as can be told: no memory is to be kept for
+    /// them.
+    async fn dont_need(&self, _: &Self::Source, _: Range<u64>) {}
     /// Sends a part; one of the same number gives way.
     async fn part(
         &self,

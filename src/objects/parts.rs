@@ -126,7 +126,9 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
         Ok(())
     }
 
-    /// Sends one part of the upload that was found.
+    /// Sends one part of the upload that was found. Where the file has a digest the part is read
+    /// once more for it at once, while the page cache has it, and little is left to be read when
+    /// the file is whole.
     ///
     /// # Errors
     /// [`StoreTrouble`].
@@ -139,10 +141,18 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
     ) -> Result<(), StoreTrouble> {
         let upload = known.upload.as_mut().ok_or(StoreTrouble::Gone)?;
         let key = &self.object.key;
-        let sent = self.bucket.part(key, &upload.name, number, source, range);
+        let sent = self
+            .bucket
+            .part(key, &upload.name, number, source, range.clone());
         let sent = sent.await?;
         upload.parts.insert(number, sent);
-        Ok(())
+        match self.is_hashed {
+            true => self.read_on(upload, source).await.map(drop),
+            false => {
+                self.bucket.dont_need(source, range).await;
+                Ok(())
+            }
+        }
     }
 
     /// Before an object is made of the parts, where the digest of the file is known: whether all of
@@ -185,7 +195,9 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
                 return Ok(false);
             };
             let before = upload.read.digest.clone();
-            let (digest, crc32) = self.bucket.digest(source, range, before).await?;
+            let read = self.bucket.digest(source, range.clone(), before).await;
+            self.bucket.dont_need(source, range).await;
+            let (digest, crc32) = read?;
             if part.crc32.as_ref().is_some_and(|sent| *sent != crc32) {
                 upload.parts.remove(&number);
                 return Ok(false);
@@ -237,12 +249,6 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
         };
         let bytes = range.end - range.start;
         self.send(known, source, number, range).await?;
-        if self.is_hashed
-            && let Some(upload) = known.upload.as_mut()
-        {
-            // So that little is left to be read when the file is whole.
-            self.read_on(upload, source).await?;
-        }
         Ok(Some(bytes))
     }
 
@@ -298,7 +304,13 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
             return Ok(false);
         }
         Ok(match &part.crc32 {
-            Some(crc32) => *crc32 == self.bucket.crc32(source, range).await?,
+            Some(crc32) => {
+                let here = self.bucket.crc32(source, range.clone()).await?;
+                if !self.is_hashed {
+                    self.bucket.dont_need(source, range).await;
+                }
+                *crc32 == here
+            }
             None => note.boot.as_deref() == Some(self.boot),
         })
     }

@@ -6,7 +6,9 @@
 //!
 //! Bytes are read from their file twice: once for their CRC-32, which goes into a field of the
 //! request, and once to be sent. The other way, a trailer behind the body, is unknown to many
-//! stores.
+//! stores. The second time they come from the page cache, and then that gives them up: the pages
+//! of the next part are those of this one, which are at hand. Pages that nobody has touched for
+//! long made the reading of a gigabyte take 0.7 to 1.7 s of a processor, where it takes 0.07 so.
 
 mod client;
 mod moving;
@@ -186,6 +188,10 @@ impl Bucket for S3Bucket {
     ) -> Result<(Sha256, String), StoreTrouble> {
         let (sha256, crc) = source.digest(range, before).await?;
         Ok((sha256, in_base64(crc)))
+    }
+
+    async fn dont_need(&self, source: &S3Source, range: Range<u64>) {
+        source.dont_need(range).await;
     }
 
     async fn part(

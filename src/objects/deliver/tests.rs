@@ -8,7 +8,7 @@
 //! synced, after which other bytes come.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io;
 use std::ops::Range;
@@ -123,6 +123,10 @@ struct World {
     lies_of_abort: bool,
     /// It takes an order to complete, and says nothing more.
     is_mute: bool,
+    /// What was read of the file and is not given up by the page cache: where each part begins.
+    cached: BTreeSet<u64>,
+    /// The most that there ever was of it.
+    cached_most: usize,
     asked: u64,
 }
 
@@ -331,6 +335,12 @@ impl Model {
         self.0.borrow().planted
     }
 
+    fn note_read(&self, range: &Range<u64>) {
+        let mut world = self.0.borrow_mut();
+        world.cached.insert(range.start);
+        world.cached_most = world.cached_most.max(world.cached.len());
+    }
+
     async fn ask(&self, request: Request) -> Result<String, StoreTrouble> {
         self.step().await;
         let answer = self.0.borrow_mut().ask(request);
@@ -361,6 +371,7 @@ impl Bucket for Model {
 
     async fn crc32(&self, source: &Vec<u8>, range: Range<u64>) -> Result<String, StoreTrouble> {
         self.step().await;
+        self.note_read(&range);
         let world = self.0.borrow();
         let number = u32::try_from(range.start / PART_BYTES + 1).unwrap();
         let mut parts = world
@@ -380,8 +391,13 @@ impl Bucket for Model {
         before: Sha256,
     ) -> Result<(Sha256, String), StoreTrouble> {
         self.step().await;
+        self.note_read(&range);
         let bytes = slice(source, range);
         Ok((before.chain_update(bytes), etag(bytes)))
+    }
+
+    async fn dont_need(&self, _: &Vec<u8>, range: Range<u64>) {
+        self.0.borrow_mut().cached.remove(&range.start);
     }
 
     async fn part(
@@ -393,6 +409,7 @@ impl Bucket for Model {
         range: Range<u64>,
     ) -> Result<Part, StoreTrouble> {
         let bytes = range.end - range.start;
+        self.note_read(&range);
         if self.0.borrow().refuses_parts {
             self.step().await;
             return Err(StoreTrouble::Refused("AccessDenied".to_owned()));
@@ -612,6 +629,8 @@ impl Case {
             hangs_up: false,
             lies_of_abort: false,
             is_mute: false,
+            cached: BTreeSet::new(),
+            cached_most: 0,
             asked: 0,
             dice,
         };
@@ -938,6 +957,27 @@ fn an_object_that_is_taken_away_at_once_is_not_put_there_again() {
 /// Goal: where the store does not say what has become of an upload that it calls completed, that
 /// is no proof of an object. Method: it loses an upload, lists what it does not know as empty and
 /// may not be asked for uploads.
+/// Else the page cache would fill up with what nobody reads again, and each part be read into pages
+/// that nobody has touched for long.
+#[test]
+fn no_more_than_one_part_is_kept_in_memory() {
+    for is_hashed in [false, true] {
+        let mut case = Case::calm(30, true);
+        let digest: [u8; 32] = Sha256::digest(&case.content).into();
+        case.object.sha256 = is_hashed.then_some(digest);
+        let place = place();
+        let parts = case.parts(&place);
+        let mut known = SentParts::default();
+        let ahead = live(parts.send_ahead(&mut known, &case.content, 2 * PART_BYTES)).unwrap();
+        assert_eq!(ahead.unwrap(), Some(PART_BYTES));
+        case.life(known, false).unwrap().unwrap();
+        let world = case.model.0.borrow();
+        assert_eq!(world.objects[KEY].content, case.content);
+        assert_eq!(world.cached_most, 1, "hashed: {is_hashed}");
+        assert!(world.cached.is_empty(), "hashed: {is_hashed}");
+    }
+}
+
 #[test]
 fn an_upload_of_which_nothing_is_told_is_no_object() {
     let mut case = Case::calm(30, true);

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::FileExt as _;
@@ -12,6 +13,7 @@ use aws_smithy_types::byte_stream::{FsBuilder, Length};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use md5::{Digest as _, Md5};
+use rustix::fs::Advice;
 use sha2::Sha256;
 
 use super::moving::{Moving, Watched};
@@ -63,6 +65,18 @@ impl S3Source {
     pub(super) async fn md5(&self, bytes: u64) -> Result<String, StoreTrouble> {
         let md5 = self.summed(0..bytes, Md5::new(), |md5, block| md5.update(block));
         Ok(Hex(&md5.await?.finalize()[..]).to_string())
+    }
+
+    /// What the page cache has of a range may go. What was not written to the disk yet stays.
+    pub(super) async fn dont_need(&self, range: Range<u64>) {
+        let Self::File(file) = self else {
+            return;
+        };
+        let file = Arc::clone(file);
+        let bytes = NonZeroU64::new(range.end - range.start);
+        let advise = move || rustix::fs::fadvise(&file, range.start, bytes, Advice::DontNeed);
+        // It is advice: where nobody takes it, it is read as well.
+        let _advised = tokio::task::spawn_blocking(advise).await;
     }
 
     /// Adds all bytes of a range to a sum.
@@ -140,7 +154,46 @@ const BLOCK_BYTES: usize = 256 << 10;
 mod tests {
     use std::io::Write as _;
 
+    use rustix::io::{Errno, ReadWriteFlags};
+
     use super::*;
+
+    /// Whether the page cache has the first bytes of a file; `None` where the file system does not
+    /// say.
+    fn is_cached(file: &File) -> Option<bool> {
+        let mut block = [0; 4096];
+        let block = &mut [std::io::IoSliceMut::new(&mut block)];
+        match rustix::io::preadv2(file, block, 0, ReadWriteFlags::NOWAIT) {
+            Ok(_) => Some(true),
+            Err(Errno::AGAIN) => Some(false),
+            Err(_) => None,
+        }
+    }
+
+    #[test]
+    fn the_page_cache_gives_up_what_was_read() {
+        let target = std::env::current_exe().unwrap();
+        let mut file = tempfile::tempfile_in(target.parent().unwrap()).unwrap();
+        file.write_all(&[1; 1 << 20]).unwrap();
+        file.sync_all().unwrap();
+        let again = file.try_clone().unwrap();
+        let source = S3Source::from(file);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(source.crc32(0..1 << 20)).unwrap();
+        // Where files are in memory there is nothing else that has them.
+        let in_memory = rustix::fs::fstatfs(&again).unwrap().f_type == TMPFS_MAGIC;
+        if in_memory || is_cached(&again).is_none() {
+            println!("SKIPPED: the file system does not tell what the page cache has");
+            return;
+        }
+        assert_eq!(is_cached(&again), Some(true));
+        runtime.block_on(source.dont_need(0..1 << 20));
+        assert_eq!(is_cached(&again), Some(false));
+    }
+
+    const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
     /// RFC 1321, A.5.
     #[test]
