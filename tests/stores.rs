@@ -33,11 +33,14 @@ use support::wait_until;
 /// Three parts of a large file.
 const LARGE: u64 = 12 << 20;
 const SMALL: u64 = 70_000;
+/// Those of every store whose keys may be anything.
 const KEYS: [&str; 2] = ["test", "for-tests"];
 
 /// A store, a bucket of the test's own in it, and a proxy before it.
 struct Store {
     judge: Judge,
+    /// Its access key and the secret of that.
+    keys: [String; 2],
     proxy: Proxy,
     files: Option<FileStore>,
 }
@@ -115,7 +118,7 @@ struct Judge {
 }
 
 impl Judge {
-    fn of(address: SocketAddr) -> Self {
+    fn of(address: SocketAddr, keys: &[String; 2]) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let bucket = format!("bitsd-{}-{number}", std::process::id());
@@ -123,7 +126,7 @@ impl Judge {
             .behavior_version(BehaviorVersion::latest())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .region(Region::new("us-east-1"))
-            .credentials_provider(Credentials::new(KEYS[0], KEYS[1], None, None, "a test"))
+            .credentials_provider(Credentials::new(&keys[0], &keys[1], None, None, "a test"))
             .endpoint_url(format!("http://{address}"))
             .force_path_style(true)
             .build();
@@ -215,24 +218,36 @@ impl Store {
     fn all() -> Vec<Self> {
         let mut all = Vec::new();
         if let Some(files) = FileStore::start() {
-            all.push(Self::at(files.address, Some(files)));
+            all.push(Self::at(
+                files.address,
+                KEYS.map(str::to_owned),
+                Some(files),
+            ));
         }
         if let Ok(url) = std::env::var("BITSD_TEST_STORE") {
             let address = url.strip_prefix("http://").expect("an address by http");
-            all.push(Self::at(address.parse().unwrap(), None));
+            let keys = match std::env::var("BITSD_TEST_STORE_KEYS") {
+                Ok(keys) => {
+                    let (access, secret) = keys.split_once(':').expect("ACCESS:SECRET");
+                    [access.to_owned(), secret.to_owned()]
+                }
+                Err(_) => KEYS.map(str::to_owned),
+            };
+            all.push(Self::at(address.parse().unwrap(), keys, None));
         }
         if all.is_empty() {
             eprintln!(
                 "SKIPPED: there is no s3s-fs (cargo install s3s-fs --features binary), and \
-                 BITSD_TEST_STORE names no store (scripts/rig/ceph)"
+                 BITSD_TEST_STORE names no store (scripts/rig/ceph, scripts/rig/garage)"
             );
         }
         all
     }
 
-    fn at(address: SocketAddr, files: Option<FileStore>) -> Self {
+    fn at(address: SocketAddr, keys: [String; 2], files: Option<FileStore>) -> Self {
         Self {
-            judge: Judge::of(address),
+            judge: Judge::of(address, &keys),
+            keys,
             proxy: Proxy::start(address),
             files,
         }
@@ -240,8 +255,8 @@ impl Store {
 
     fn settings(&self, more: &str) -> Settings {
         let (id, secret) = (
-            format!("AWS_ACCESS_KEY_ID={}", KEYS[0]),
-            format!("AWS_SECRET_ACCESS_KEY={}", KEYS[1]),
+            format!("AWS_ACCESS_KEY_ID={}", self.keys[0]),
+            format!("AWS_SECRET_ACCESS_KEY={}", self.keys[1]),
         );
         let environment = [
             "env",
@@ -487,7 +502,7 @@ fn a_store_without_room_gets_the_object_later() {
         eprintln!("SKIPPED: there is no s3s-fs");
         return;
     };
-    let store = Store::at(files.address, Some(files));
+    let store = Store::at(files.address, KEYS.map(str::to_owned), Some(files));
     let ballast = disk.path().join("ballast");
     let room = usize::try_from(disk.free_bytes()).unwrap() - (3 << 20);
     fs::write(&ballast, vec![1; room]).unwrap();
