@@ -84,7 +84,7 @@ pub fn run(options: &Options, watch: &mut Watcher<'_>) -> Result<Report, CannotR
         mode: options.script.mode.name(),
         connections: options.connections,
         idle: options.idle,
-        idle_lost: idle.map_or(0, |idle| idle.lost()),
+        idle_lost: idle.iter().map(Generator::lost).sum(),
         files: tally.files,
         failed: tally.failed,
         first_error: tally.first_error,
@@ -113,34 +113,40 @@ fn address(options: &Options) -> Result<SocketAddr, CannotRun> {
     })
 }
 
-/// Each idle connection says one Ping, so that it is known to be accepted, and then nothing.
+/// Each idle connection says one Ping, so that it is known to be accepted, and then nothing. They
+/// come a few at a time: no server of ours lets one client fill its line for handshakes.
 fn open_idle<'c>(
     options: &Options,
     address: SocketAddr,
     content: &'c Content,
-) -> Result<Option<Generator<'c>>, CannotRun> {
-    if options.idle == 0 {
-        return Ok(None);
+) -> Result<Vec<Generator<'c>>, CannotRun> {
+    let mut idle = Vec::new();
+    for first in (0..options.idle).step_by(IDLE_TOGETHER) {
+        let connections = IDLE_TOGETHER.min(options.idle - first);
+        let pings = Options {
+            script: Script {
+                mode: Mode::Ping,
+                ..options.script.clone()
+            },
+            connections,
+            files: connections as u64,
+            idle: 0,
+            verify: None,
+            ..options.clone()
+        };
+        let mut group = Generator::new(&pings, address, content, Keep::Held)?;
+        group.run(&mut |_| ControlFlow::Continue(()))?;
+        let tally = group.tally();
+        if let Some(why) = &tally.first_error {
+            return Err(CannotRun::Idle {
+                failed: tally.failed,
+                why: why.clone(),
+            });
+        }
+        idle.push(group);
     }
-    let pings = Options {
-        script: Script {
-            mode: Mode::Ping,
-            ..options.script.clone()
-        },
-        connections: options.idle,
-        files: options.idle as u64,
-        idle: 0,
-        verify: None,
-        ..options.clone()
-    };
-    let mut idle = Generator::new(&pings, address, content, Keep::Held)?;
-    idle.run(&mut |_| ControlFlow::Continue(()))?;
-    let tally = idle.tally();
-    match &tally.first_error {
-        None => Ok(Some(idle)),
-        Some(why) => Err(CannotRun::Idle {
-            failed: tally.failed,
-            why: why.clone(),
-        }),
-    }
+    Ok(idle)
 }
+
+/// So many idle connections are opened at the same time.
+const IDLE_TOGETHER: usize = 100;
