@@ -218,11 +218,7 @@ impl Store {
     fn all() -> Vec<Self> {
         let mut all = Vec::new();
         if let Some(files) = FileStore::start() {
-            all.push(Self::at(
-                files.address,
-                KEYS.map(str::to_owned),
-                Some(files),
-            ));
+            all.push(Self::of(files));
         }
         if let Ok(url) = std::env::var("BITSD_TEST_STORE") {
             let address = url.strip_prefix("http://").expect("an address by http");
@@ -242,6 +238,10 @@ impl Store {
             );
         }
         all
+    }
+
+    fn of(files: FileStore) -> Self {
+        Self::at(files.address, KEYS.map(str::to_owned), Some(files))
     }
 
     fn at(address: SocketAddr, keys: [String; 2], files: Option<FileStore>) -> Self {
@@ -502,7 +502,7 @@ fn a_store_without_room_gets_the_object_later() {
         eprintln!("SKIPPED: there is no s3s-fs");
         return;
     };
-    let store = Store::at(files.address, KEYS.map(str::to_owned), Some(files));
+    let store = Store::of(files);
     let ballast = disk.path().join("ballast");
     let room = usize::try_from(disk.free_bytes()).unwrap() - (3 << 20);
     fs::write(&ballast, vec![1; room]).unwrap();

@@ -146,13 +146,12 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
             .part(key, &upload.name, number, source, range.clone());
         let sent = sent.await?;
         upload.parts.insert(number, sent);
-        match self.is_hashed {
-            true => self.read_on(upload, source).await.map(drop),
-            false => {
-                self.bucket.dont_need(source, range).await;
-                Ok(())
-            }
+        if self.is_hashed {
+            self.read_on(upload, source).await?;
+        } else {
+            self.bucket.dont_need(source, range).await;
         }
+        Ok(())
     }
 
     /// Before an object is made of the parts, where the digest of the file is known: whether all of

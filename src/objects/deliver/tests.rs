@@ -954,9 +954,6 @@ fn an_object_that_is_taken_away_at_once_is_not_put_there_again() {
     }
 }
 
-/// Goal: where the store does not say what has become of an upload that it calls completed, that
-/// is no proof of an object. Method: it loses an upload, lists what it does not know as empty and
-/// may not be asked for uploads.
 /// Else the page cache would fill up with what nobody reads again, and each part be read into pages
 /// that nobody has touched for long.
 #[test]
@@ -978,6 +975,9 @@ fn no_more_than_one_part_is_kept_in_memory() {
     }
 }
 
+/// Goal: where the store does not say what has become of an upload that it calls completed, that
+/// is no proof of an object. Method: it loses an upload, lists what it does not know as empty and
+/// may not be asked for uploads.
 #[test]
 fn an_upload_of_which_nothing_is_told_is_no_object() {
     let mut case = Case::calm(30, true);
