@@ -2,7 +2,9 @@
 """Gives a file to an object store in parts, one after the other, by one connection and without a checksum: what a store
 takes for an upload in parts, beside which scripts/rig/store sets bitsd.
 
-  in_parts.py STORE BUCKET KEY FILE PART_MIB        STORE is http://ADDRESS:PORT; its keys are `test` and `for-tests`
+  in_parts.py STORE BUCKET KEY FILE PART_MIB        STORE is http://ADDRESS:PORT
+
+Its keys are those of AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
 """
 
 import datetime
@@ -14,7 +16,7 @@ import re
 import sys
 import urllib.parse
 
-ACCESS, SECRET, REGION = "test", "for-tests", "us-east-1"
+REGION = "us-east-1"
 TIMEOUT_S = 300
 
 
@@ -65,11 +67,11 @@ def signed(method, host, path, query):
     request = "\n".join([method, path, query, lines, names, fields["x-amz-content-sha256"]])
     scope = f"{date}/{REGION}/s3/aws4_request"
     to_sign = "\n".join(["AWS4-HMAC-SHA256", time, scope, hashlib.sha256(request.encode()).hexdigest()])
-    key = b"AWS4" + SECRET.encode()
+    key = b"AWS4" + os.environ["AWS_SECRET_ACCESS_KEY"].encode()
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
     signature = hmac.digest(key, to_sign.encode(), "sha256").hex()
-    credential = f"Credential={ACCESS}/{scope}, SignedHeaders={names}, Signature={signature}"
+    credential = f"Credential={os.environ['AWS_ACCESS_KEY_ID']}/{scope}, SignedHeaders={names}, Signature={signature}"
     return {**fields, "authorization": f"AWS4-HMAC-SHA256 {credential}"}
 
 
