@@ -21,7 +21,7 @@ TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 class Load:
     """Flags of `bitsd bench`."""
 
-    def __init__(self, connections, file_bytes, fragment_bytes, files=None, idle=0, ping=False, is_synced=False, is_by_h2load=False,
+    def __init__(self, connections, file_bytes, fragment_bytes, files=None, idle=0, ping=False, is_synced=False,
                  is_connection_each=False, flood=0):
         self.connections = connections
         self.file_bytes = file_bytes
@@ -31,7 +31,6 @@ class Load:
         self.ping = ping
         # What was written to the device counts, all of it.
         self.is_synced = is_synced
-        self.is_by_h2load = is_by_h2load
         # A connection for each file.
         self.is_connection_each = is_connection_each
         # Handshakes a second of others meanwhile.
@@ -57,6 +56,7 @@ def run(tools, subject, load, folder):
         written_before = places.written_bytes(folder)
         try:
             figures = drive(tools, subject, load)
+            figures |= subject.tells()
         finally:
             usage = subject.stop()
         if load.is_synced and written_before is not None:
@@ -168,28 +168,6 @@ def two_syncs(folder):
                 os.fdatasync(log.fileno())
                 took.append(time.perf_counter() - began)
         return {"session_p50_us": 2e6 * statistics.median(took)}
-    finally:
-        clear(folder)
-
-
-def by_h2load(tools, subject, load, folder):
-    """Pings by a load generator that is not ours (h2load, of nghttp2)."""
-    if not tools.h2load:
-        raise CannotRun("h2load is not installed (Debian: apt install nghttp2-client)")
-    folder.mkdir(parents=True)
-    try:
-        subject.start(folder)
-        try:
-            command = ["taskset", "-c", LOAD_CORE, tools.h2load, "--h1", "-t", "1", "-c", str(load.connections),
-                       "-n", str(load.files), "-H", ":method: BITS_POST", "-H", "BITS-Packet-Type: Ping",
-                       f"http://127.0.0.1:{subject.port}/bench-0.bin"]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=tools.run_s_max, check=False)
-        finally:
-            subject.stop()
-        rate = re.search(r"([\d.]+) req/s", done.stdout)
-        if done.returncode or not rate or f" {load.files} succeeded" not in done.stdout:
-            raise CannotRun(f"h2load: {(done.stderr or done.stdout).strip()[-200:]}")
-        return {"files_per_s": float(rate.group(1))}
     finally:
         clear(folder)
 

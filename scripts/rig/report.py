@@ -4,6 +4,7 @@ import html
 import json
 import statistics
 
+from rig.subjects import Counted
 from rig.targets import FIGURES, HIGH, LOW
 
 MET, MISSED = "met", "missed"
@@ -89,7 +90,20 @@ def markdown(rows, results, refusals, remarks):
         lines.append(f"| {' '.join(key)} | {cells} |")
     for key, why in refusals.items():
         lines.append(f"| {' '.join(key)} | not run: {why} |" + " |" * (len(columns) - 1))
-    return "\n".join(lines + [""] + remarks) + "\n"
+    return "\n".join(lines + [""] + ways(results) + remarks) + "\n"
+
+
+def ways(results):
+    """The share of the bytes that went each way, where it was counted."""
+    counted = {key: figures for key, figures in results.items() if key[0] == "ways"}
+    if not counted:
+        return []
+    lines = ["How bytes reached their file (`bitsd_written_bytes`):", "", "| load | file system | direct | ring | inline |"]
+    lines.append("| --- | --- | --: | --: | --: |")
+    for (_, place, load), figures in counted.items():
+        shares = " | ".join(f"{figures[f'share_{route}']:.1%}" for route in Counted.ROUTES)
+        lines.append(f"| {load} | {place} | {shares} |")
+    return lines + [""]
 
 
 def as_json(rows, results, refusals, remarks):

@@ -1,7 +1,8 @@
 """The workloads, who runs them, and the targets their figures must meet."""
 
+from rig.foreign import Pings, SmallFiles
 from rig.measure import Load, two_syncs
-from rig.subjects import Bitsd, Crowded, Echo, Floor, Listed, Nginx, Secure, Watched
+from rig.subjects import Bitsd, Counted, Crowded, Echo, Floor, Listed, Nginx, Secure, Watched
 
 KIB, MIB = 1024, 1024 * 1024
 LOW, HIGH = "low", "high"
@@ -72,7 +73,8 @@ def loads(is_quick):
         "handshake": Load(16, 1, 1, files=quick(3_000, 20_000), ping=True, is_connection_each=True),
         "flooded": Load(1, quick(4, 16) * 1024 * MIB, 4 * MIB, flood=2_000),
         "unflooded": Load(1, quick(4, 16) * 1024 * MIB, 4 * MIB),
-        "ping by h2load": Load(64, 1, 1, files=quick(60_000, 300_000), ping=True, is_by_h2load=True),
+        "ping by h2load": Pings(64, quick(60_000, 300_000)),
+        "W3 by wrk": SmallFiles(64, 16 * KIB, quick(2, 5)),
         "small": Load(64, 16 * KIB, 16 * KIB, files=quick(6_000, 20_000), is_synced=True),
         "small512": Load(512, 16 * KIB, 16 * KIB, files=quick(6_000, 20_000), is_synced=True),
         "small1": Load(1, 16 * KIB, 16 * KIB, files=quick(300, 1_000)),
@@ -129,6 +131,12 @@ def contests(tools, is_quick, rounds):
     contest("shards", "ext4", two=(Bitsd(tools, shards=2), load["W1"]), one=(none, load["W1"]))
     for name in ("ping", "ping by h2load"):
         contest(name, "tmpfs", bitsd=(none, load[name]), echo=(Echo(tools), load[name]))
+    contest("W3 by wrk", "tmpfs", bitsd=(none, load["W3 by wrk"]), nginx=(nginx, load["W3 by wrk"]))
+    # By which way the bytes went is counted, not timed: once.
+    counted = Counted(tools)
+    for place in ("ext4", "xfs", "tmpfs"):
+        ways = {name: (counted, load[name]) for name in ("W1", "W2", "W3", "W4", "W4x")}
+        contest("ways", place, 1, **ways)
     return made
 
 
@@ -173,6 +181,8 @@ def targets():
         row(f"{title}, against our W4", "W4x", place, "bitsd", "fewer", CPU, LOW, 1.15)
         limit(f"{title}, memory", "W4x", place, 64)
     row("One upload beside 10,000 idle connections", "idle", "tmpfs", "idle", "alone", SPEED, HIGH, 0.95)
+    # 2 KiB each.
+    more("10,000 idle connections, memory, more than without", "idle", "tmpfs", "idle", "alone", PEAK, 19.5)
     title = "durability = upload, W1, ext4"
     row(f"{title}, against an O_DIRECT writer", "durable", "ext4", "bitsd", "direct", SPEED, HIGH, 0.90)
     row(f"{title}, against floor + fdatasync", "durable", "ext4", "bitsd", "floor_sync", BUSY, LOW, 0.60)
@@ -198,4 +208,6 @@ def targets():
     row("W1 on two shards against one, ext4", "shards", "ext4", "two", "one", CPU, LOW, 1.10)
     row("Ping, 64 warm connections, against a tokio echo", "ping", "tmpfs", "bitsd", "echo", RATE, HIGH, 1.0)
     row("The same, by h2load", "ping by h2load", "tmpfs", "bitsd", "echo", RATE, HIGH, 1.0)
+    title = "W3 by wrk, tmpfs, against nginx's PUT by wrk"
+    row(title, "W3 by wrk", "tmpfs", "bitsd", "nginx", PER_FILE, LOW, 0.95)
     return rows
