@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use support::content::content;
@@ -442,6 +442,41 @@ fn sslyze_finds_nothing_weak() {
     );
     let again = of("session_renegotiation");
     assert_eq!(again["is_vulnerable_to_client_renegotiation_dos"], false);
+}
+
+/// The Python that has tlslite-ng: it stands beside a program that comes with that.
+fn python_with_tlslite() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .find(|folder| folder.join("tls.py").is_file())
+        .map(|folder| folder.join("python3"))
+        .filter(|python| python.is_file())
+}
+
+/// Each rule is named where it is broken, in tests/tls_foreign/conversations.py.
+#[test]
+fn whoever_breaks_a_rule_of_tls_hears_so_and_nobody_else_notices() {
+    let Some(python) = python_with_tlslite() else {
+        return skip("there is no tlslite-ng (in a virtual environment that PATH names)");
+    };
+    let authority = Authority::new();
+    let pair = authority.server("ecdsa", &["localhost"]);
+    let server = Server::with(listener("", &[&pair]));
+    let talks = Command::new(python)
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/tls_foreign/conversations.py"
+        ))
+        .args([
+            server.secure().ip().to_string(),
+            server.secure().port().to_string(),
+        ])
+        .output()
+        .unwrap();
+    assert!(talks.status.success(), "{}", text(&talks));
+    let said = text(&talks);
+    assert!(said.contains("0 of them wrong"), "{said}");
+    assert!(!server.log().contains("panicked"), "{}", server.log());
 }
 
 #[test]

@@ -10,6 +10,7 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic};
 use rustls::{Error, HandshakeKind, ProtocolVersion, ServerConfig};
 
+use super::alert;
 use super::served;
 use super::trouble::Trouble;
 use super::validity::Validity;
@@ -255,7 +256,7 @@ impl TlsSession {
                     return Err(Trouble::Closed);
                 }
                 Err(error) => {
-                    self.say_why(&mut cipher[consumed + discard..], out);
+                    self.say_why(&error, &mut cipher[consumed + discard..], out);
                     return Err(Trouble::from(error));
                 }
             }
@@ -277,10 +278,11 @@ impl TlsSession {
         self.has_failed = true;
     }
 
-    /// Says what was wrong, by the alert that rustls has prepared. `cipher` is what it has not
-    /// worked through yet: it may look there.
-    fn say_why(&mut self, cipher: &mut [u8], out: &mut Vec<u8>) {
+    /// Says what was wrong, by the alert that rustls has prepared, or by ours where it has none.
+    /// `cipher` is what it has not worked through yet: it may look there.
+    fn say_why(&mut self, error: &Error, cipher: &mut [u8], out: &mut Vec<u8>) {
         self.fail();
+        let before = out.len();
         // It is asked only until it has nothing to say, since it would look at the same bytes
         // again.
         while self.connection.wants_write() {
@@ -289,8 +291,25 @@ impl TlsSession {
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(Ok(_unread)) = traffic.next_record() {}
                 }
-                _ => return,
+                _ => break,
             }
+        }
+        if out.len() == before
+            && self.speaks_in_the_clear()
+            && let Some(description) = alert::of(error)
+        {
+            out.extend_from_slice(&alert::record(description));
+        }
+    }
+
+    /// Whether what we send is not sealed yet: before a version is agreed on, and with TLS 1.2 in
+    /// a handshake that resumes nothing, where our keys are used last (RFC 5246 7.3).
+    fn speaks_in_the_clear(&self) -> bool {
+        let is_resumed = self.connection.handshake_kind() == Some(HandshakeKind::Resumed);
+        match self.connection.protocol_version() {
+            None => true,
+            Some(ProtocolVersion::TLSv1_2) => self.is_handshaking() && !is_resumed,
+            Some(_) => false,
         }
     }
 
@@ -343,7 +362,7 @@ impl TlsSession {
                 Ok(_) => return Err(Trouble::Closed),
                 Err(error) => {
                     let mut cipher = std::mem::take(&mut self.cipher);
-                    self.say_why(&mut cipher[discard..], out);
+                    self.say_why(&error, &mut cipher[discard..], out);
                     return Err(Trouble::from(error));
                 }
             }

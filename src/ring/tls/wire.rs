@@ -14,8 +14,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use rustls::{AlertDescription, ServerConfig};
 
+use super::alert;
 use super::line::{Carrier, CipherPool, Received};
 use super::pace::Pace;
 use super::session::{
@@ -304,6 +305,11 @@ fn receive_now(
             return Ok(Came::End);
         }
         if is_first && let Some(trouble) = trouble::of_first_bytes(&scratch[..came]) {
+            // "terminate the connection with an "unexpected_message" alert" (RFC 8446 5).
+            if matches!(trouble, Trouble::NotTls) && scratch[0] != alert::CONTENT_TYPE {
+                let unexpected = alert::record(AlertDescription::UnexpectedMessage);
+                out.extend_from_slice(&unexpected);
+            }
             return Err(trouble.into());
         }
         let cipher = &mut scratch[..kept + came];
