@@ -538,6 +538,36 @@ fn an_idle_server_stops_at_once() {
 
 // -- sessions
 
+/// Goal: who has just closed an upload is remembered before those that did so long ago, also when
+/// the server was killed meanwhile. Method: five times as many uploads as are remembered, two kills,
+/// and the last ones of all ask again.
+#[test]
+fn those_that_ended_last_are_remembered_over_kills() {
+    const REMEMBERED: usize = 20;
+    let settings = Settings::default().flags(&["--cores", "1"]);
+    let lines = format!("[limits]\ntombstones_per_shard_max = {REMEMBERED}");
+    let settings = settings.file(&lines);
+    let mut server = Server::with(settings);
+    for round in 0..2 {
+        let mut closed = Vec::new();
+        for number in 0..5 * REMEMBERED {
+            let path = format!("/{round}-{number}.bin");
+            let mut client = Client::create(server.address(), &path);
+            client.send(fragment(0..10)).assert(200, None);
+            client.close().assert(200, None);
+            closed.push(client);
+        }
+        for _kill in 0..2 {
+            server.kill9();
+            server.restart();
+            for client in &mut closed[4 * REMEMBERED..] {
+                client.reconnect_to(server.address());
+                client.close().assert(200, None);
+            }
+        }
+    }
+}
+
 #[test]
 fn nobody_makes_the_server_forget_anothers_close() {
     let settings = Settings::default().flags(&["--cores", "1"]);

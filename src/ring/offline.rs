@@ -65,7 +65,7 @@ pub fn sessions(config: &Config) -> Result<(Vec<SessionView>, Vec<String>), Stri
     let told = std::mem::take(&mut resting.told).into_iter();
     let sessions = told.filter_map(|(id, newest)| match newest {
         Newest::Record { record, .. } => resting.seen(config, id, &record),
-        Newest::Tombstone(_) | Newest::Unknown { .. } => None,
+        Newest::Tombstone(..) | Newest::Unknown { .. } => None,
     });
     Ok((sessions.collect(), unread))
 }
@@ -206,7 +206,10 @@ impl Resting {
         by: Step,
         frames: &mut Vec<u8>,
     ) -> Result<(), &'static str> {
-        let Some(Newest::Record { sequence, record }) = self.told.get(&id) else {
+        let Some(Newest::Record {
+            sequence, record, ..
+        }) = self.told.get(&id)
+        else {
             return Err("there is no such session, or no more");
         };
         if let State::Closing { .. } = record.state {

@@ -41,7 +41,7 @@ use super::disk::{Log, Millis, Shelf, Sync, WorkFiles};
 use super::gate::{Gate, SharedSync};
 use super::names::journal_name;
 use super::record::Change;
-use super::tombstones::{Tombstone, Tombstones};
+use super::tombstones::{Rank, Tombstone, Tombstones, Walk};
 use super::weight;
 use crate::bits::reply::Scarce;
 use crate::bits::session_id::SessionId;
@@ -54,6 +54,8 @@ const RENEW_BYTES_MIN: u64 = 8 << 20;
 const RETRY_BYTES: u64 = 1 << 20;
 /// A renewal writes so much before others have their turn.
 const PIECE_BYTES: usize = 256 << 10;
+/// Sessions that ended, and are too many, which a start forgets at a time.
+const SURPLUS_PER_TURN: usize = 256;
 /// Records of running sessions may take this share of what a journal may be when another session is
 /// let in: they grow by the URL of a reply, and a journal that is all needed would be renewed for
 /// each new record.
@@ -226,12 +228,36 @@ impl<D: WorkFiles> Journal<D> {
     /// A session ended. What is remembered of it is written with the next renewal; until then its
     /// own records say it. If it owes an event, its record stays until that is told.
     pub fn bury(&self, id: SessionId, tombstone: Tombstone, now: Millis) {
+        self.forget_record(id, tombstone);
+        self.tombstones.borrow_mut().bury(id, tombstone, now);
+    }
+
+    /// A journal says that a session ended. All that are found so are to be put in order
+    /// ([`Journal::settle_found`]).
+    pub fn bury_found(&self, id: SessionId, tombstone: Tombstone, rank: Rank, now: Millis) {
+        self.forget_record(id, tombstone);
+        let mut tombstones = self.tombstones.borrow_mut();
+        tombstones.bury_found(id, tombstone, rank, now);
+    }
+
+    /// All have been found that ended before: those that ended last are remembered for sure.
+    pub async fn settle_found(&self, disk: &D) {
+        self.tombstones.borrow_mut().put_in_order();
+        while !self
+            .tombstones
+            .borrow_mut()
+            .forget_surplus(SURPLUS_PER_TURN)
+        {
+            disk.give_way().await;
+        }
+    }
+
+    fn forget_record(&self, id: SessionId, tombstone: Tombstone) {
         match self.owing(id) {
             // What is written of it from now on is newer than all that was.
             Some(kept) => kept.sequence.set(tombstone.sequence),
             None => self.forget(id),
         }
-        self.tombstones.borrow_mut().bury(id, tombstone, now);
     }
 
     fn forget(&self, id: SessionId) {
@@ -440,8 +466,8 @@ impl<D: WorkFiles> Journal<D> {
             length += piece.len() as u64;
             disk.give_way().await;
         }
-        last = None;
-        while let Some(piece) = self.tombstones_after(&mut last) {
+        let mut walk = Walk::default();
+        while let Some(piece) = self.tombstones_next(&mut walk) {
             log.append(&piece).await?;
             length += piece.len() as u64;
             disk.give_way().await;
@@ -469,19 +495,17 @@ impl<D: WorkFiles> Journal<D> {
         (!piece.is_empty()).then_some(piece)
     }
 
-    fn tombstones_after(&self, last: &mut Option<SessionId>) -> Option<Vec<u8>> {
+    /// The tombstones that follow, oldest first: a start takes the order from there.
+    fn tombstones_next(&self, walk: &mut Walk) -> Option<Vec<u8>> {
         let tombstones = self.tombstones.borrow();
         let records = self.records.borrow();
         let mut piece = Vec::new();
-        for (id, tombstone) in tombstones.after(*last) {
-            *last = Some(id);
+        while piece.len() < PIECE_BYTES
+            && let Some((id, tombstone)) = tombstones.next(walk)
+        {
             // Being newer, it would hide the record that still owes an event.
-            if records.contains_key(&id) {
-                continue;
-            }
-            tombstone.append(id, &mut piece);
-            if piece.len() >= PIECE_BYTES {
-                break;
+            if !records.contains_key(&id) {
+                tombstone.append(id, &mut piece);
             }
         }
         (!piece.is_empty()).then_some(piece)

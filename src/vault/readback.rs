@@ -28,7 +28,7 @@ use std::sync::Arc;
 use super::clean_stop::CleanStop;
 use super::names::{self, WorkName};
 use super::record::{Content, Damage, FrameReader, Record};
-use super::tombstones::Tombstone;
+use super::tombstones::{Rank, Tombstone};
 use super::weight;
 use crate::bits::session::{AfterPublish, Ending, State};
 use crate::bits::session_id::SessionId;
@@ -45,9 +45,11 @@ pub enum Newest {
         sequence: u64,
         /// What it says.
         record: Box<Record>,
+        /// If it has ended with that: when.
+        rank: Rank,
     },
-    /// It ended long ago.
-    Tombstone(Tombstone),
+    /// It ended long ago, and when.
+    Tombstone(Tombstone, Rank),
     /// Its newest frame is whole, and of another version.
     Unknown {
         /// The higher, the newer.
@@ -59,7 +61,7 @@ impl Newest {
     fn sequence(&self) -> u64 {
         match self {
             Self::Record { sequence, .. } | Self::Unknown { sequence } => *sequence,
-            Self::Tombstone(tombstone) => tombstone.sequence,
+            Self::Tombstone(tombstone, _) => tombstone.sequence,
         }
     }
 
@@ -80,14 +82,15 @@ impl Newest {
     }
 
     /// What a record says, or what is left of it if its session ended and owes nothing.
-    fn of_record(sequence: u64, record: Record) -> Self {
+    fn of_record(sequence: u64, record: Record, rank: Rank) -> Self {
         match record.state {
             State::Gone(ending) if record.owed.is_none() => {
-                Self::Tombstone(record.tombstone(ending, sequence))
+                Self::Tombstone(record.tombstone(ending, sequence), rank)
             }
             _ => Self::Record {
                 sequence,
                 record: Box::new(record),
+                rank,
             },
         }
     }
@@ -95,8 +98,13 @@ impl Newest {
     /// What is left of it if its part is gone: the file has its name, or a store has it, and nobody
     /// is owed anything. See [`super::verdict`], which says the same: of what was on its way into a
     /// store, the part goes at another end too.
-    fn ended_if_gone(&self) -> Option<Tombstone> {
-        let Self::Record { sequence, record } = self else {
+    fn ended_if_gone(&self) -> Option<Self> {
+        let Self::Record {
+            sequence,
+            record,
+            rank,
+        } = self
+        else {
             return None;
         };
         let is_told = matches!(
@@ -108,7 +116,7 @@ impl Newest {
         );
         let has_arrived = record.was_to_be_named() || record.object.is_some();
         (is_told && has_arrived && !record.is_unsettled && record.owed.is_none())
-            .then(|| record.tombstone(Ending::Published, *sequence))
+            .then(|| Self::Tombstone(record.tombstone(Ending::Published, *sequence), *rank))
     }
 
     /// Whether nothing is lost with it if its part is empty.
@@ -171,6 +179,8 @@ pub struct Readback<'a> {
     after: (CleanStop, u128),
     is_stop_believed: bool,
     room: Room<'a>,
+    /// So many were read.
+    frames: u64,
     /// What is kept so far weighs so much.
     weight: u64,
     /// Sessions that were let go, for want of memory.
@@ -193,6 +203,7 @@ impl<'a> Readback<'a> {
             after: (CleanStop::default(), 0),
             is_stop_believed: true,
             room,
+            frames: 0,
             weight: 0,
             let_go: 0,
             is_synced: None,
@@ -220,9 +231,14 @@ impl<'a> Readback<'a> {
             if (told.get(&frame.id)).is_some_and(|known| known.sequence() > sequence) {
                 continue;
             }
+            self.frames += 1;
             let newest = match frame.content() {
-                Some(Content::Record(record)) => Newest::of_record(sequence, record),
-                Some(Content::Tombstone(tombstone)) => Newest::Tombstone(tombstone),
+                Some(Content::Record(record)) => {
+                    Newest::of_record(sequence, record, Rank::of_record(self.frames))
+                }
+                Some(Content::Tombstone(tombstone)) => {
+                    Newest::Tombstone(tombstone, Rank::of_tombstone(self.frames))
+                }
                 None => Newest::Unknown { sequence },
             };
             self.weight += newest.weight();
@@ -271,13 +287,13 @@ impl<'a> Readback<'a> {
     fn bury_ended(&mut self, _enough: u64) {
         for told in &mut self.shards {
             for (id, newest) in told.iter_mut() {
-                let Some(tombstone) = newest.ended_if_gone() else {
+                let Some(ended) = newest.ended_if_gone() else {
                     continue;
                 };
                 let mut is_synced = || *self.is_synced.get_or_insert_with(self.room.sync_names);
                 if (self.room.is_gone)(*id) && is_synced() {
                     self.weight -= newest.weight();
-                    *newest = Newest::Tombstone(tombstone);
+                    *newest = ended;
                     self.weight += newest.weight();
                 }
             }
@@ -297,12 +313,12 @@ impl<'a> Readback<'a> {
     fn forget_without_file(&mut self, enough: u64) {
         self.forget(
             enough,
-            |_, newest| matches!(newest, Newest::Tombstone(of) if !of.had_file()),
+            |_, newest| matches!(newest, Newest::Tombstone(of, _) if !of.had_file()),
         );
     }
 
     fn forget_ended(&mut self, enough: u64) {
-        self.forget(enough, |_, newest| matches!(newest, Newest::Tombstone(_)));
+        self.forget(enough, |_, newest| matches!(newest, Newest::Tombstone(..)));
     }
 
     /// Forgets some, until it is enough; how many. In the order of their ids, which is nobody's.
@@ -492,7 +508,7 @@ mod tests {
         assert_eq!(is_synced.get(), 1, "their names are durable");
         let told = readback.deal().pop().unwrap().told;
         let tombstones = told.values().filter(
-            |newest| matches!(newest, Newest::Tombstone(of) if of.ending == Ending::Published),
+            |newest| matches!(newest, Newest::Tombstone(of, _) if of.ending == Ending::Published),
         );
         assert!((600..1_000).contains(&told.len()), "{}", told.len());
         // But for the last ones, since when nobody had to look.
@@ -544,7 +560,7 @@ mod tests {
         let mut readback = Readback::new(1);
         readback.journal("a", &frames.concat()[..]).unwrap();
         let told = readback.deal().pop().unwrap().told;
-        let Newest::Tombstone(cancelled) = &told[&ids[0]] else {
+        let Newest::Tombstone(cancelled, _) = &told[&ids[0]] else {
             panic!("{told:?}");
         };
         assert_eq!(cancelled.ending, Ending::Cancelled);
@@ -586,7 +602,10 @@ mod tests {
             .journal("1-0.journal", &record(4).encode(id, 3)[..])
             .unwrap();
         let dealt = readback.deal().pop().unwrap();
-        let Newest::Record { sequence, record } = &dealt.told[&id] else {
+        let Newest::Record {
+            sequence, record, ..
+        } = &dealt.told[&id]
+        else {
             panic!("{dealt:?}");
         };
         assert_eq!((*sequence, record.state), (3, State::Sealed { total: 4 }));

@@ -25,6 +25,7 @@ use super::owed::{EventTargets, Owed};
 use super::readback::{Damaged, Dealt, Newest};
 use super::record::Record;
 use super::store::Store;
+use super::tombstones::Rank;
 use super::verdict::{self, Destination, Evidence, IN_THE_DAMAGE, Verdict};
 use crate::bits::session::{Ending, Reply, State};
 use crate::bits::session_id::SessionId;
@@ -112,6 +113,7 @@ pub async fn recover<D: Disk>(
         }
         recovery.without_part(id, told).await;
     }
+    store.journal.settle_found(&*store.disk).await;
     recovery.remove_replies().await;
     if let (parts @ 1.., bytes) = recovery.orphans {
         store.disk.emit(Event::Orphaned { parts, bytes });
@@ -182,6 +184,8 @@ struct Case {
     shelf: Shelf,
     record: Record,
     sequence: u64,
+    /// If it has ended with that: when.
+    rank: Rank,
     part: Option<WorkStat>,
 }
 
@@ -190,10 +194,14 @@ impl<D: Disk> Recovery<'_, D> {
     async fn without_part(&mut self, id: SessionId, told: Newest) {
         let store = self.store;
         let disk = &*store.disk;
-        let (sequence, record) = match told {
-            Newest::Record { sequence, record } => (sequence, *record),
-            Newest::Tombstone(tombstone) => {
-                return store.journal.bury(id, tombstone, disk.now());
+        let (sequence, record, rank) = match told {
+            Newest::Record {
+                sequence,
+                record,
+                rank,
+            } => (sequence, *record, rank),
+            Newest::Tombstone(tombstone, rank) => {
+                return (store.journal).bury_found(id, tombstone, rank, disk.now());
             }
             Newest::Unknown { .. } => return,
         };
@@ -204,6 +212,7 @@ impl<D: Disk> Recovery<'_, D> {
             shelf: shelf.unwrap_or_else(|| self.shelf_of(&record)),
             record,
             sequence,
+            rank,
             part: None,
         };
         if disk.misses_a_shelf() && !has_ended {
@@ -345,7 +354,7 @@ impl<D: Disk> Recovery<'_, D> {
                 keep.remember(store, state);
             }
             let tombstone = keep.tombstone(ending);
-            return store.journal.bury(case.id, tombstone, disk.now());
+            return (store.journal).bury_found(case.id, tombstone, case.rank, disk.now());
         }
         if truncated > 0 || !is_as_left {
             // That was done to it here, or by a power cut.

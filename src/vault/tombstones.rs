@@ -5,10 +5,13 @@
 //! its path. They are kept for a time; if there are more than may be, those go first that matter
 //! least: of clients that have the most, and sessions without a file before those with one. So
 //! nobody can make the server forget another's Close by ending sessions of his own.
+//!
+//! Of one client the oldest go first, also after a start: who has just ended a session is who may
+//! ask again. So journals keep the order in which sessions ended ([`Rank`]). How long ago that was
+//! they do not keep: a start remembers all for the whole time again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
-use std::ops::Bound;
 
 use super::disk::Millis;
 use crate::bits::session::Ending;
@@ -91,6 +94,31 @@ fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     })
 }
 
+/// Which of two sessions of one client ended first, as far as journals tell: what ended later has
+/// the higher rank. It is the place of its newest frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank(u32);
+
+impl Rank {
+    /// The lowest rank of a record.
+    const RECORDS: u32 = 1 << 31;
+
+    /// Of the tombstone that is the frame with this number. A renewal writes them in the order of
+    /// their ranks.
+    pub fn of_tombstone(frame: u64) -> Self {
+        Self(u32::try_from(frame).map_or(Self::RECORDS - 1, |frame| frame.min(Self::RECORDS - 1)))
+    }
+
+    /// Of the record that is the frame with this number. Where a session ended without a tombstone,
+    /// that was after the last renewal.
+    pub fn of_record(frame: u64) -> Self {
+        Self(Self::RECORDS + Self::of_tombstone(frame).0)
+    }
+
+    /// Of what ends while the server runs.
+    const NOW: Self = Self(u32::MAX);
+}
+
 /// All tombstones of a shard.
 #[derive(Debug)]
 pub struct Tombstones {
@@ -111,6 +139,7 @@ struct Known {
     key: PathAndUser,
     since_s: u32,
     sequence: u32,
+    rank: Rank,
     origin: Origin,
     ending: Ending,
     sha256: Option<Box<[u8; 32]>>,
@@ -128,11 +157,51 @@ impl Known {
     }
 }
 
-/// The tombstones of one origin, oldest first.
+/// The tombstones of one origin.
 #[derive(Debug, Default)]
 struct Queues {
-    with_file: VecDeque<SessionId>,
-    without: VecDeque<SessionId>,
+    with_file: Queue,
+    without: Queue,
+}
+
+impl Queues {
+    fn of(&mut self, has_file: bool) -> &mut Queue {
+        match has_file {
+            true => &mut self.with_file,
+            false => &mut self.without,
+        }
+    }
+}
+
+/// Oldest first.
+#[derive(Debug, Default)]
+struct Queue {
+    ids: VecDeque<SessionId>,
+    /// So many were before them, so that each keeps its number.
+    gone: usize,
+}
+
+impl Queue {
+    fn pop_front(&mut self) -> Option<SessionId> {
+        let id = self.ids.pop_front()?;
+        self.gone += 1;
+        Some(id)
+    }
+
+    /// The one with this number, or the first after it; and its number.
+    fn at(&self, number: usize) -> Option<(usize, SessionId)> {
+        let number = number.max(self.gone);
+        let id = self.ids.get(number - self.gone)?;
+        Some((number, *id))
+    }
+}
+
+/// Where somebody stands who goes through all tombstones, while some go and others come.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Walk {
+    origin: u16,
+    is_at_those_without: bool,
+    number: usize,
 }
 
 impl Tombstones {
@@ -171,6 +240,18 @@ impl Tombstones {
 
     /// Remembers a session that ended now, and forgets another one if there are too many.
     pub fn bury(&mut self, id: SessionId, tombstone: Tombstone, now: Millis) {
+        self.lay(id, tombstone, Rank::NOW, now);
+        // One too many is the rule; after the limit was lowered, each new one takes one more along.
+        self.forget_surplus(2);
+    }
+
+    /// Remembers a session of which a journal says that it ended. When all have been found, they
+    /// are put in order, and what is too many goes.
+    pub fn bury_found(&mut self, id: SessionId, tombstone: Tombstone, rank: Rank, now: Millis) {
+        self.lay(id, tombstone, rank, now);
+    }
+
+    fn lay(&mut self, id: SessionId, tombstone: Tombstone, rank: Rank, now: Millis) {
         if !tombstone.matters() {
             return;
         }
@@ -178,6 +259,7 @@ impl Tombstones {
             key: tombstone.key,
             since_s: seconds(now),
             sequence: u32::try_from(tombstone.sequence).unwrap_or(u32::MAX),
+            rank,
             origin: tombstone.origin,
             ending: tombstone.ending,
             sha256: tombstone.sha256.map(Box::new),
@@ -188,16 +270,29 @@ impl Tombstones {
             return;
         }
         let queues = self.origins.entry(tombstone.origin).or_default();
-        match tombstone.had_file() {
-            true => queues.with_file.push_back(id),
-            false => queues.without.push_back(id),
-        }
-        // One too many is the rule; after the limit was lowered, each new one takes one more along.
-        for _ in 0..2 {
-            if self.known.len() > self.count_max {
-                self.forget_least();
+        queues.of(tombstone.had_file()).ids.push_back(id);
+    }
+
+    /// Puts what was found in order: oldest first.
+    pub fn put_in_order(&mut self) {
+        let rank = |id: &SessionId| self.known.get(id).map(|known| known.rank);
+        for queues in self.origins.values_mut() {
+            for queue in [&mut queues.with_file, &mut queues.without] {
+                queue.ids.make_contiguous().sort_by_cached_key(rank);
             }
         }
+    }
+
+    /// Forgets those that are too many, but no more than so many of them; whether all that are left
+    /// may stay.
+    pub fn forget_surplus(&mut self, at_most: usize) -> bool {
+        for _ in 0..at_most {
+            if self.known.len() <= self.count_max {
+                break;
+            }
+            self.forget_least();
+        }
+        self.known.len() <= self.count_max
     }
 
     /// The digest of the file that a session has published, where it was computed.
@@ -227,14 +322,40 @@ impl Tombstones {
         self.known.contains_key(&id)
     }
 
-    /// Those after `id`, in the order of their ids.
-    pub fn after(
-        &self,
-        id: Option<SessionId>,
-    ) -> impl Iterator<Item = (SessionId, Tombstone)> + '_ {
-        let begin = id.map_or(Bound::Unbounded, Bound::Excluded);
-        let range = self.known.range((begin, Bound::Unbounded));
-        range.map(|(id, known)| (*id, known.tombstone()))
+    /// The next one on the way through all of them, of each client the oldest first. Whoever is
+    /// buried meanwhile may be left out, and nobody else.
+    pub fn next(&self, walk: &mut Walk) -> Option<(SessionId, Tombstone)> {
+        loop {
+            let (origin, queues) = self.origins.range(Origin(walk.origin)..).next()?;
+            if origin.0 != walk.origin {
+                *walk = Walk {
+                    origin: origin.0,
+                    ..Walk::default()
+                };
+            }
+            let queue = match walk.is_at_those_without {
+                false => &queues.with_file,
+                true => &queues.without,
+            };
+            let Some((number, id)) = queue.at(walk.number) else {
+                *walk = match walk.is_at_those_without {
+                    false => Walk {
+                        is_at_those_without: true,
+                        number: 0,
+                        ..*walk
+                    },
+                    true => Walk {
+                        origin: walk.origin.checked_add(1)?,
+                        ..Walk::default()
+                    },
+                };
+                continue;
+            };
+            walk.number = number + 1;
+            if let Some(known) = self.known.get(&id) {
+                return Some((id, known.tombstone()));
+            }
+        }
     }
 
     /// Forgets those that are older than `ms_max`, a bounded number at a time: a part of the
@@ -251,7 +372,7 @@ impl Tombstones {
                 continue;
             };
             for queue in [&mut queues.with_file, &mut queues.without] {
-                while let Some(id) = queue.front()
+                while let Some(id) = queue.ids.front()
                     && let Some(known) = self.known.get(id)
                     && u64::from(seconds(now).saturating_sub(known.since_s)) * 1_000 > ms_max
                 {
@@ -264,11 +385,12 @@ impl Tombstones {
                     }
                     queue.pop_front();
                 }
-                if queue.len() < queue.capacity() / 4 {
-                    queue.shrink_to(queue.capacity() / 2);
+                let ids = &mut queue.ids;
+                if ids.len() < ids.capacity() / 4 {
+                    ids.shrink_to(ids.capacity() / 2);
                 }
             }
-            if queues.with_file.is_empty() && queues.without.is_empty() {
+            if queues.with_file.ids.is_empty() && queues.without.ids.is_empty() {
                 self.origins.remove(&origin);
             }
         }
@@ -278,8 +400,8 @@ impl Tombstones {
     /// Forgets the oldest one of the origin that has the most: of those without a file, as long as
     /// there are any.
     fn forget_least(&mut self) {
-        let without = |queues: &Queues| queues.without.len();
-        let with_file = |queues: &Queues| queues.with_file.len();
+        let without = |queues: &Queues| queues.without.ids.len();
+        let with_file = |queues: &Queues| queues.with_file.ids.len();
         let fullest = |count: &dyn Fn(&Queues) -> usize| {
             let origins = self.origins.iter();
             let fullest = origins.max_by_key(|(_, queues)| count(queues));
@@ -292,14 +414,9 @@ impl Tombstones {
         let Some((origin, has_file)) = least else {
             return;
         };
-        if let Some(queues) = self.origins.get_mut(&origin) {
-            let queue = match has_file {
-                true => &mut queues.with_file,
-                false => &mut queues.without,
-            };
-            if let Some(id) = queue.pop_front() {
-                self.forget(id);
-            }
+        let queues = self.origins.get_mut(&origin);
+        if let Some(id) = queues.and_then(|queues| queues.of(has_file).pop_front()) {
+            self.forget(id);
         }
     }
 }
@@ -349,6 +466,62 @@ mod tests {
         );
         let other = UploadPath::from_text("b.bin").unwrap();
         assert_eq!(tombstones.ending(id(0), &other, None), None);
+    }
+
+    /// What a start finds comes in the order of ids, which says nothing.
+    #[test]
+    fn of_one_client_the_oldest_go_first_also_after_a_start() {
+        let mut found = Tombstones::new(3);
+        for (number, frame) in [(1, 60), (2, 10), (3, 40), (4, 20), (5, 50), (6, 30)] {
+            let of_client = tombstone(Ending::Published, VICTIM);
+            let rank = match number {
+                // It ended last, and no tombstone of it was written so far.
+                2 => Rank::of_record(frame),
+                _ => Rank::of_tombstone(frame),
+            };
+            found.bury_found(id(number), of_client, rank, 0);
+        }
+        found.put_in_order();
+        assert!(!found.forget_surplus(2), "one is too many still");
+        assert!(found.forget_surplus(2));
+        let left = |of: &Tombstones| {
+            let mut walk = Walk::default();
+            let all = std::iter::from_fn(|| of.next(&mut walk).map(|(id, _)| id));
+            all.collect::<Vec<_>>()
+        };
+        assert_eq!(left(&found), [5, 1, 2].map(id));
+        found.bury(id(0), tombstone(Ending::Published, VICTIM), 0);
+        assert_eq!(left(&found), [1, 2, 0].map(id));
+    }
+
+    #[test]
+    fn who_walks_meets_all_that_stay() {
+        let mut tombstones = Tombstones::new(1_000);
+        for number in 0..600 {
+            let address = [10, 0, 0, u8::try_from(number % 5).unwrap()];
+            let ending = match number % 2 {
+                0 => Ending::Published,
+                _ => Ending::Cancelled,
+            };
+            tombstones.bury(id(number), tombstone(ending, address), u64::from(number));
+        }
+        let (mut walk, mut met) = (Walk::default(), Vec::new());
+        while let Some((id, _)) = tombstones.next(&mut walk) {
+            met.push(id);
+            if met.len() == 50 {
+                // What goes is the oldest of each client.
+                tombstones.set_count_max(500);
+                assert!(tombstones.forget_surplus(1_000));
+            }
+        }
+        let missed = |number: &u32| {
+            let id = id(*number);
+            tombstones.remembers(id) && !met.contains(&id)
+        };
+        assert_eq!((0..600).filter(missed).collect::<Vec<_>>(), [0_u32; 0]);
+        met.sort_unstable();
+        met.dedup();
+        assert!(met.len() >= 500, "each once: {}", met.len());
     }
 
     #[test]

@@ -227,9 +227,11 @@ fn record(state: State) -> Record {
 /// What a start would read of the only session in the files.
 fn read_back(disk: &InMemory) -> (u64, State) {
     match newest(disk) {
-        Newest::Record { sequence, record } => (sequence, record.state),
+        Newest::Record {
+            sequence, record, ..
+        } => (sequence, record.state),
         // Of an end only that is kept, with a number above that of its frame.
-        Newest::Tombstone(of) => (of.sequence - 1, State::Gone(of.ending)),
+        Newest::Tombstone(of, _) => (of.sequence - 1, State::Gone(of.ending)),
         other => panic!("{other:?}"),
     }
 }
@@ -354,7 +356,7 @@ fn what_is_owed_stays_until_all_targets_have_it() {
     )));
     assert!(journal.owing(id).is_none());
     for newest in [newest(&disk), renewed()] {
-        let Newest::Tombstone(of) = newest else {
+        let Newest::Tombstone(of, _) = newest else {
             panic!("{newest:?}");
         };
         assert_eq!(of.ending, Ending::Published);
@@ -439,4 +441,47 @@ fn a_long_journal_is_renewed_in_pieces_with_turns_for_others_between() {
     assert!(disk.0.turns.get() >= pieces.len());
     let (renewed, all): (usize, usize) = (pieces.iter().sum(), before.iter().sum());
     assert_eq!(renewed, all, "every session has its frame");
+}
+
+/// Goal: after a start it is known which of many sessions ended last. Method: they end in an order
+/// that is not that of their ids, some before a renewal and some after it, and it is read back.
+#[test]
+fn journals_tell_in_which_order_sessions_ended() {
+    let disk = InMemory::default();
+    let journal = Journal::new(0, true, &Limits::default());
+    done(journal.begin(&disk, 0)).unwrap();
+    let end = |number: u128| {
+        let id = SessionId::from_u128(number);
+        let kept = Kept::new(record(State::NEW), 0);
+        let closing = State::Closing {
+            total: 0,
+            then: AfterPublish::End,
+            told: None,
+        };
+        let change = kept.record().in_state(closing);
+        done(journal.write(&disk, id, &kept, change, 1, Sync::No)).unwrap();
+        journal.bury(id, kept.record().tombstone(Ending::Published, 1), 0);
+    };
+    let read_in_order = || {
+        let mut readback = Readback::new(1);
+        for (name, bytes) in &*disk.0.logs.borrow() {
+            readback.journal(name, &bytes[..]).unwrap();
+        }
+        let told = readback.deal().pop().unwrap().told.into_iter();
+        let mut found: Vec<_> = told
+            .map(|(id, newest)| match newest {
+                Newest::Record { rank, .. } | Newest::Tombstone(_, rank) => (rank, id),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        found.sort_unstable();
+        found.into_iter().map(|(_, id)| id).collect::<Vec<_>>()
+    };
+    [7, 2, 9].into_iter().for_each(end);
+    assert_eq!(read_in_order(), [7, 2, 9].map(SessionId::from_u128));
+    done(journal.begin(&disk, 5)).unwrap();
+    disk.0.logs.borrow_mut().remove("0-0.journal");
+    [5, 8, 1].into_iter().for_each(end);
+    let all = [7, 2, 9, 5, 8, 1];
+    assert_eq!(read_in_order(), all.map(SessionId::from_u128));
 }

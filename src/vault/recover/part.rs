@@ -63,11 +63,15 @@ impl<D: Disk> Recovery<'_, D> {
             name,
             stat,
         } = seen;
-        let (sequence, record) = match told {
-            Some(Newest::Record { sequence, record }) => (sequence, *record),
-            Some(Newest::Tombstone(tombstone)) => {
+        let (sequence, record, rank) = match told {
+            Some(Newest::Record {
+                sequence,
+                record,
+                rank,
+            }) => (sequence, *record, rank),
+            Some(Newest::Tombstone(tombstone, rank)) => {
                 self.remove(id, shelf, name).await;
-                store.journal.bury(id, tombstone, disk.now());
+                (store.journal).bury_found(id, tombstone, rank, disk.now());
                 return Ok(());
             }
             Some(Newest::Unknown { .. }) => {
@@ -89,6 +93,7 @@ impl<D: Disk> Recovery<'_, D> {
             shelf,
             record,
             sequence,
+            rank,
             part: None,
         };
         match stat {
