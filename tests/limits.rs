@@ -539,8 +539,8 @@ fn an_idle_server_stops_at_once() {
 // -- sessions
 
 /// Goal: who has just closed an upload is remembered before those that did so long ago, also when
-/// the server was killed meanwhile. Method: five times as many uploads as are remembered, two kills,
-/// and the last ones of all ask again.
+/// the server was killed meanwhile. Method: five times as many uploads as are remembered, two
+/// kills, and the last ones of all ask again.
 #[test]
 fn those_that_ended_last_are_remembered_over_kills() {
     const REMEMBERED: usize = 20;

@@ -28,20 +28,20 @@
 mod kept;
 mod left;
 mod outbox;
+mod renewed;
 
 pub use kept::Kept;
 
 use std::cell::{Cell, Ref, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::ops::Bound;
 use std::rc::Rc;
 
 use super::disk::{Log, Millis, Shelf, Sync, WorkFiles};
 use super::gate::{Gate, SharedSync};
 use super::names::journal_name;
 use super::record::Change;
-use super::tombstones::{Rank, Tombstone, Tombstones, Walk};
+use super::tombstones::{Rank, Tombstone, Tombstones};
 use super::weight;
 use crate::bits::reply::Scarce;
 use crate::bits::session_id::SessionId;
@@ -52,8 +52,6 @@ use crate::event::{DiskOp, Event};
 const RENEW_BYTES_MIN: u64 = 8 << 20;
 /// After a renewal that failed (the disk is full), so much may be appended before the next one.
 const RETRY_BYTES: u64 = 1 << 20;
-/// A renewal writes so much before others have their turn.
-const PIECE_BYTES: usize = 256 << 10;
 /// Sessions that ended, and are too many, which a start forgets at a time.
 const SURPLUS_PER_TURN: usize = 256;
 /// Records of running sessions may take this share of what a journal may be when another session is
@@ -454,61 +452,6 @@ impl<D: WorkFiles> Journal<D> {
             }
         }
         Ok(())
-    }
-
-    /// A new file with all that is needed, and its length.
-    async fn write_new(&self, disk: &D, name: &str) -> io::Result<(D::Log, u64)> {
-        let log = disk.create_log(name).await?;
-        let mut length = 0;
-        let mut last = None;
-        while let Some(piece) = self.records_after(&mut last) {
-            log.append(&piece).await?;
-            length += piece.len() as u64;
-            disk.give_way().await;
-        }
-        let mut walk = Walk::default();
-        while let Some(piece) = self.tombstones_next(&mut walk) {
-            log.append(&piece).await?;
-            length += piece.len() as u64;
-            disk.give_way().await;
-        }
-        if self.is_durable.get() {
-            log.sync().await?;
-            disk.sync_shelf(Shelf::WORK).await?;
-        }
-        Ok((log, length))
-    }
-
-    /// The frames that follow in the order of their ids: records change only in turn, sessions may
-    /// end meanwhile.
-    fn records_after(&self, last: &mut Option<SessionId>) -> Option<Vec<u8>> {
-        let records = self.records.borrow();
-        let begin = last.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut piece = Vec::new();
-        for (id, kept) in records.range((begin, Bound::Unbounded)) {
-            kept.record().append(*id, kept.sequence(), &mut piece);
-            *last = Some(*id);
-            if piece.len() >= PIECE_BYTES {
-                break;
-            }
-        }
-        (!piece.is_empty()).then_some(piece)
-    }
-
-    /// The tombstones that follow, oldest first: a start takes the order from there.
-    fn tombstones_next(&self, walk: &mut Walk) -> Option<Vec<u8>> {
-        let tombstones = self.tombstones.borrow();
-        let records = self.records.borrow();
-        let mut piece = Vec::new();
-        while piece.len() < PIECE_BYTES
-            && let Some((id, tombstone)) = tombstones.next(walk)
-        {
-            // Being newer, it would hide the record that still owes an event.
-            if !records.contains_key(&id) {
-                tombstone.append(id, &mut piece);
-            }
-        }
-        (!piece.is_empty()).then_some(piece)
     }
 }
 

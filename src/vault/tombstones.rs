@@ -198,7 +198,7 @@ impl Queue {
 
 /// Where somebody stands who goes through all tombstones, while some go and others come.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Walk {
+pub struct TombstoneWalk {
     origin: u16,
     is_at_those_without: bool,
     number: usize,
@@ -324,13 +324,13 @@ impl Tombstones {
 
     /// The next one on the way through all of them, of each client the oldest first. Whoever is
     /// buried meanwhile may be left out, and nobody else.
-    pub fn next(&self, walk: &mut Walk) -> Option<(SessionId, Tombstone)> {
+    pub fn next(&self, walk: &mut TombstoneWalk) -> Option<(SessionId, Tombstone)> {
         loop {
             let (origin, queues) = self.origins.range(Origin(walk.origin)..).next()?;
             if origin.0 != walk.origin {
-                *walk = Walk {
+                *walk = TombstoneWalk {
                     origin: origin.0,
-                    ..Walk::default()
+                    ..TombstoneWalk::default()
                 };
             }
             let queue = match walk.is_at_those_without {
@@ -339,14 +339,14 @@ impl Tombstones {
             };
             let Some((number, id)) = queue.at(walk.number) else {
                 *walk = match walk.is_at_those_without {
-                    false => Walk {
+                    false => TombstoneWalk {
                         is_at_those_without: true,
                         number: 0,
                         ..*walk
                     },
-                    true => Walk {
+                    true => TombstoneWalk {
                         origin: walk.origin.checked_add(1)?,
-                        ..Walk::default()
+                        ..TombstoneWalk::default()
                     },
                 };
                 continue;
@@ -485,7 +485,7 @@ mod tests {
         assert!(!found.forget_surplus(2), "one is too many still");
         assert!(found.forget_surplus(2));
         let left = |of: &Tombstones| {
-            let mut walk = Walk::default();
+            let mut walk = TombstoneWalk::default();
             let all = std::iter::from_fn(|| of.next(&mut walk).map(|(id, _)| id));
             all.collect::<Vec<_>>()
         };
@@ -505,7 +505,7 @@ mod tests {
             };
             tombstones.bury(id(number), tombstone(ending, address), u64::from(number));
         }
-        let (mut walk, mut met) = (Walk::default(), Vec::new());
+        let (mut walk, mut met) = (TombstoneWalk::default(), Vec::new());
         while let Some((id, _)) = tombstones.next(&mut walk) {
             met.push(id);
             if met.len() == 50 {

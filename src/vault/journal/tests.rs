@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
+use super::renewed::PIECE_BYTES;
 use super::*;
 use crate::bits::session::{AfterPublish, Ending, State};
 use crate::http::path::UploadPath;
