@@ -41,7 +41,7 @@ use super::disk::{Log, Millis, Shelf, Sync, WorkFiles};
 use super::gate::{Gate, SharedSync};
 use super::names::journal_name;
 use super::record::Change;
-use super::tombstones::{Rank, Tombstone, Tombstones};
+use super::tombstones::{Tombstone, Tombstones};
 use super::weight;
 use crate::bits::reply::Scarce;
 use crate::bits::session_id::SessionId;
@@ -52,8 +52,6 @@ use crate::event::{DiskOp, Event};
 const RENEW_BYTES_MIN: u64 = 8 << 20;
 /// After a renewal that failed (the disk is full), so much may be appended before the next one.
 const RETRY_BYTES: u64 = 1 << 20;
-/// Sessions that ended, and are too many, which a start forgets at a time.
-const SURPLUS_PER_TURN: usize = 256;
 /// Records of running sessions may take this share of what a journal may be when another session is
 /// let in: they grow by the URL of a reply, and a journal that is all needed would be renewed for
 /// each new record.
@@ -226,36 +224,12 @@ impl<D: WorkFiles> Journal<D> {
     /// A session ended. What is remembered of it is written with the next renewal; until then its
     /// own records say it. If it owes an event, its record stays until that is told.
     pub fn bury(&self, id: SessionId, tombstone: Tombstone, now: Millis) {
-        self.forget_record(id, tombstone);
-        self.tombstones.borrow_mut().bury(id, tombstone, now);
-    }
-
-    /// A journal says that a session ended. All that are found so are to be put in order
-    /// ([`Journal::settle_found`]).
-    pub fn bury_found(&self, id: SessionId, tombstone: Tombstone, rank: Rank, now: Millis) {
-        self.forget_record(id, tombstone);
-        let mut tombstones = self.tombstones.borrow_mut();
-        tombstones.bury_found(id, tombstone, rank, now);
-    }
-
-    /// All have been found that ended before: those that ended last are remembered for sure.
-    pub async fn settle_found(&self, disk: &D) {
-        self.tombstones.borrow_mut().put_in_order();
-        while !self
-            .tombstones
-            .borrow_mut()
-            .forget_surplus(SURPLUS_PER_TURN)
-        {
-            disk.give_way().await;
-        }
-    }
-
-    fn forget_record(&self, id: SessionId, tombstone: Tombstone) {
         match self.owing(id) {
             // What is written of it from now on is newer than all that was.
             Some(kept) => kept.sequence.set(tombstone.sequence),
             None => self.forget(id),
         }
+        self.tombstones.borrow_mut().bury(id, tombstone, now);
     }
 
     fn forget(&self, id: SessionId) {

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use super::clean_stop::CleanStop;
 use super::names::{self, WorkName};
 use super::record::{Content, Damage, FrameReader, Record};
-use super::tombstones::{Rank, Tombstone};
+use super::tombstones::Tombstone;
 use super::weight;
 use crate::bits::session::{AfterPublish, Ending, State};
 use crate::bits::session_id::SessionId;
@@ -62,6 +62,13 @@ impl Newest {
         match self {
             Self::Record { sequence, .. } | Self::Unknown { sequence } => *sequence,
             Self::Tombstone(tombstone, _) => tombstone.sequence,
+        }
+    }
+
+    fn rank(&self) -> Rank {
+        match self {
+            Self::Record { rank, .. } | Self::Tombstone(_, rank) => *rank,
+            Self::Unknown { .. } => Rank(0),
         }
     }
 
@@ -128,6 +135,35 @@ impl Newest {
     }
 }
 
+fn in_order(told: &BTreeMap<SessionId, Newest>) -> Vec<SessionId> {
+    let mut order: Vec<SessionId> = told.keys().copied().collect();
+    order.sort_by_cached_key(|id| told.get(id).map(Newest::rank));
+    order
+}
+
+/// Which of two sessions ended first, as far as journals tell: what ended later has the higher
+/// rank. It is the place of its newest frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank(u32);
+
+impl Rank {
+    /// The lowest rank of a record.
+    const RECORDS: u32 = 1 << 31;
+
+    /// Of the tombstone that is the frame with this number. A renewal writes them in the order in
+    /// which the sessions of each client ended.
+    fn of_tombstone(frame: u64) -> Self {
+        let frame = u32::try_from(frame).unwrap_or(u32::MAX);
+        Self(frame.min(Self::RECORDS - 1))
+    }
+
+    /// Of the record that is the frame with this number. Where a session ended without a tombstone,
+    /// that was after the last renewal.
+    fn of_record(frame: u64) -> Self {
+        Self(Self::RECORDS + Self::of_tombstone(frame).0)
+    }
+}
+
 /// How much of memory what is read may take.
 pub struct Room<'a> {
     /// So much it may weigh.
@@ -165,6 +201,8 @@ pub struct Damaged {
 pub struct Dealt {
     /// The newest record of each of its sessions.
     pub told: BTreeMap<SessionId, Newest>,
+    /// All of them; those that ended in the order in which they did, as far as journals tell.
+    pub order: Vec<SessionId>,
     /// Journals that held more than can be read.
     pub damaged: Arc<[Damaged]>,
     /// Whether the last clean stop vouches for records of its boot.
@@ -346,6 +384,7 @@ impl<'a> Readback<'a> {
     pub fn deal(self) -> Vec<Dealt> {
         let damaged: Arc<[Damaged]> = self.damaged.into();
         let dealt = self.shards.into_iter().map(|told| Dealt {
+            order: in_order(&told),
             told,
             damaged: Arc::clone(&damaged),
             is_stop_believed: self.is_stop_believed,

@@ -25,7 +25,6 @@ use super::owed::{EventTargets, Owed};
 use super::readback::{Damaged, Dealt, Newest};
 use super::record::Record;
 use super::store::Store;
-use super::tombstones::Rank;
 use super::verdict::{self, Destination, Evidence, IN_THE_DAMAGE, Verdict};
 use crate::bits::session::{Ending, Reply, State};
 use crate::bits::session_id::SessionId;
@@ -83,7 +82,8 @@ pub async fn recover<D: Disk>(
     dealt: Dealt,
 ) -> io::Result<Found> {
     let Dealt {
-        told,
+        mut told,
+        order,
         damaged,
         is_stop_believed,
     } = dealt;
@@ -102,18 +102,19 @@ pub async fn recover<D: Disk>(
         orphans: (0, 0),
         missing: Missing::default(),
     };
-    let mut told = told;
     let parts: Vec<_> = parts.into_iter().collect();
     for some in parts.chunks(PARTS_PER_TURN) {
         recovery.with_parts(some, &mut told).await?;
     }
-    for (number, (id, told)) in told.into_iter().enumerate() {
+    // In the order in which they ended: of those that are too many to remember, the first ones go.
+    for (number, id) in order.into_iter().enumerate() {
         if number % NAMES_PER_TURN == 0 {
             store.disk.give_way().await;
         }
-        recovery.without_part(id, told).await;
+        if let Some(told) = told.remove(&id) {
+            recovery.without_part(id, told).await;
+        }
     }
-    store.journal.settle_found(&*store.disk).await;
     recovery.remove_replies().await;
     if let (parts @ 1.., bytes) = recovery.orphans {
         store.disk.emit(Event::Orphaned { parts, bytes });
@@ -184,8 +185,6 @@ struct Case {
     shelf: Shelf,
     record: Record,
     sequence: u64,
-    /// If it has ended with that: when.
-    rank: Rank,
     part: Option<WorkStat>,
 }
 
@@ -194,14 +193,12 @@ impl<D: Disk> Recovery<'_, D> {
     async fn without_part(&mut self, id: SessionId, told: Newest) {
         let store = self.store;
         let disk = &*store.disk;
-        let (sequence, record, rank) = match told {
+        let (sequence, record) = match told {
             Newest::Record {
-                sequence,
-                record,
-                rank,
-            } => (sequence, *record, rank),
-            Newest::Tombstone(tombstone, rank) => {
-                return (store.journal).bury_found(id, tombstone, rank, disk.now());
+                sequence, record, ..
+            } => (sequence, *record),
+            Newest::Tombstone(tombstone, _) => {
+                return store.journal.bury(id, tombstone, disk.now());
             }
             Newest::Unknown { .. } => return,
         };
@@ -212,7 +209,6 @@ impl<D: Disk> Recovery<'_, D> {
             shelf: shelf.unwrap_or_else(|| self.shelf_of(&record)),
             record,
             sequence,
-            rank,
             part: None,
         };
         if disk.misses_a_shelf() && !has_ended {
@@ -354,7 +350,7 @@ impl<D: Disk> Recovery<'_, D> {
                 keep.remember(store, state);
             }
             let tombstone = keep.tombstone(ending);
-            return (store.journal).bury_found(case.id, tombstone, case.rank, disk.now());
+            return store.journal.bury(case.id, tombstone, disk.now());
         }
         if truncated > 0 || !is_as_left {
             // That was done to it here, or by a power cut.

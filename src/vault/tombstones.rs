@@ -7,8 +7,8 @@
 //! nobody can make the server forget another's Close by ending sessions of his own.
 //!
 //! Of one client the oldest go first, also after a start: who has just ended a session is who may
-//! ask again. So journals keep the order in which sessions ended ([`Rank`]). How long ago that was
-//! they do not keep: a start remembers all for the whole time again.
+//! ask again. So journals keep the order in which sessions ended ([`super::readback`]). How long
+//! ago that was they do not keep: a start remembers all for the whole time again.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -94,31 +94,6 @@ fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
     })
 }
 
-/// Which of two sessions of one client ended first, as far as journals tell: what ended later has
-/// the higher rank. It is the place of its newest frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rank(u32);
-
-impl Rank {
-    /// The lowest rank of a record.
-    const RECORDS: u32 = 1 << 31;
-
-    /// Of the tombstone that is the frame with this number. A renewal writes them in the order of
-    /// their ranks.
-    pub fn of_tombstone(frame: u64) -> Self {
-        Self(u32::try_from(frame).map_or(Self::RECORDS - 1, |frame| frame.min(Self::RECORDS - 1)))
-    }
-
-    /// Of the record that is the frame with this number. Where a session ended without a tombstone,
-    /// that was after the last renewal.
-    pub fn of_record(frame: u64) -> Self {
-        Self(Self::RECORDS + Self::of_tombstone(frame).0)
-    }
-
-    /// Of what ends while the server runs.
-    const NOW: Self = Self(u32::MAX);
-}
-
 /// All tombstones of a shard.
 #[derive(Debug)]
 pub struct Tombstones {
@@ -139,7 +114,6 @@ struct Known {
     key: PathAndUser,
     since_s: u32,
     sequence: u32,
-    rank: Rank,
     origin: Origin,
     ending: Ending,
     sha256: Option<Box<[u8; 32]>>,
@@ -238,20 +212,9 @@ impl Tombstones {
         self.known.is_empty()
     }
 
-    /// Remembers a session that ended now, and forgets another one if there are too many.
+    /// Remembers a session that ended now, and forgets another one if there are too many. A start
+    /// buries those that it finds in the order in which they ended.
     pub fn bury(&mut self, id: SessionId, tombstone: Tombstone, now: Millis) {
-        self.lay(id, tombstone, Rank::NOW, now);
-        // One too many is the rule; after the limit was lowered, each new one takes one more along.
-        self.forget_surplus(2);
-    }
-
-    /// Remembers a session of which a journal says that it ended. When all have been found, they
-    /// are put in order, and what is too many goes.
-    pub fn bury_found(&mut self, id: SessionId, tombstone: Tombstone, rank: Rank, now: Millis) {
-        self.lay(id, tombstone, rank, now);
-    }
-
-    fn lay(&mut self, id: SessionId, tombstone: Tombstone, rank: Rank, now: Millis) {
         if !tombstone.matters() {
             return;
         }
@@ -259,7 +222,6 @@ impl Tombstones {
             key: tombstone.key,
             since_s: seconds(now),
             sequence: u32::try_from(tombstone.sequence).unwrap_or(u32::MAX),
-            rank,
             origin: tombstone.origin,
             ending: tombstone.ending,
             sha256: tombstone.sha256.map(Box::new),
@@ -271,28 +233,12 @@ impl Tombstones {
         }
         let queues = self.origins.entry(tombstone.origin).or_default();
         queues.of(tombstone.had_file()).ids.push_back(id);
-    }
-
-    /// Puts what was found in order: oldest first.
-    pub fn put_in_order(&mut self) {
-        let rank = |id: &SessionId| self.known.get(id).map(|known| known.rank);
-        for queues in self.origins.values_mut() {
-            for queue in [&mut queues.with_file, &mut queues.without] {
-                queue.ids.make_contiguous().sort_by_cached_key(rank);
+        // One too many is the rule; after the limit was lowered, each new one takes one more along.
+        for _ in 0..2 {
+            if self.known.len() > self.count_max {
+                self.forget_least();
             }
         }
-    }
-
-    /// Forgets those that are too many, but no more than so many of them; whether all that are left
-    /// may stay.
-    pub fn forget_surplus(&mut self, at_most: usize) -> bool {
-        for _ in 0..at_most {
-            if self.known.len() <= self.count_max {
-                break;
-            }
-            self.forget_least();
-        }
-        self.known.len() <= self.count_max
     }
 
     /// The digest of the file that a session has published, where it was computed.
@@ -468,30 +414,20 @@ mod tests {
         assert_eq!(tombstones.ending(id(0), &other, None), None);
     }
 
-    /// What a start finds comes in the order of ids, which says nothing.
     #[test]
-    fn of_one_client_the_oldest_go_first_also_after_a_start() {
-        let mut found = Tombstones::new(3);
-        for (number, frame) in [(1, 60), (2, 10), (3, 40), (4, 20), (5, 50), (6, 30)] {
-            let of_client = tombstone(Ending::Published, VICTIM);
-            let rank = match number {
-                // It ended last, and no tombstone of it was written so far.
-                2 => Rank::of_record(frame),
-                _ => Rank::of_tombstone(frame),
-            };
-            found.bury_found(id(number), of_client, rank, 0);
+    fn of_one_client_the_oldest_go_first() {
+        let mut tombstones = Tombstones::new(3);
+        for number in [4, 6, 3, 5, 1, 2] {
+            tombstones.bury(id(number), tombstone(Ending::Published, VICTIM), 0);
         }
-        found.put_in_order();
-        assert!(!found.forget_surplus(2), "one is too many still");
-        assert!(found.forget_surplus(2));
         let left = |of: &Tombstones| {
             let mut walk = TombstoneWalk::default();
             let all = std::iter::from_fn(|| of.next(&mut walk).map(|(id, _)| id));
             all.collect::<Vec<_>>()
         };
-        assert_eq!(left(&found), [5, 1, 2].map(id));
-        found.bury(id(0), tombstone(Ending::Published, VICTIM), 0);
-        assert_eq!(left(&found), [1, 2, 0].map(id));
+        assert_eq!(left(&tombstones), [5, 1, 2].map(id));
+        tombstones.bury(id(0), tombstone(Ending::Published, VICTIM), 0);
+        assert_eq!(left(&tombstones), [1, 2, 0].map(id));
     }
 
     #[test]
@@ -510,8 +446,7 @@ mod tests {
             met.push(id);
             if met.len() == 50 {
                 // What goes is the oldest of each client.
-                tombstones.set_count_max(500);
-                assert!(tombstones.forget_surplus(1_000));
+                (0..100).for_each(|_| tombstones.forget_least());
             }
         }
         let missed = |number: &u32| {

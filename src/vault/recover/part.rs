@@ -63,15 +63,13 @@ impl<D: Disk> Recovery<'_, D> {
             name,
             stat,
         } = seen;
-        let (sequence, record, rank) = match told {
+        let (sequence, record) = match told {
             Some(Newest::Record {
-                sequence,
-                record,
-                rank,
-            }) => (sequence, *record, rank),
-            Some(Newest::Tombstone(tombstone, rank)) => {
+                sequence, record, ..
+            }) => (sequence, *record),
+            Some(Newest::Tombstone(tombstone, _)) => {
                 self.remove(id, shelf, name).await;
-                (store.journal).bury_found(id, tombstone, rank, disk.now());
+                store.journal.bury(id, tombstone, disk.now());
                 return Ok(());
             }
             Some(Newest::Unknown { .. }) => {
@@ -93,7 +91,6 @@ impl<D: Disk> Recovery<'_, D> {
             shelf,
             record,
             sequence,
-            rank,
             part: None,
         };
         match stat {
