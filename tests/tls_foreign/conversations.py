@@ -128,6 +128,22 @@ def shake(version, change=as_it_is, after=lambda client: None, **settings):
     return talk
 
 
+def small_records(size):
+    """A hello in many records."""
+
+    def talk():
+        client = Client(as_it_is)
+        try:
+            client.recordSize = size
+            client.begin([V12, V13])
+            client.recordSize = 1 << 14
+            return client.ping()
+        finally:
+            client.sock.close()
+
+    return talk
+
+
 def plain(record):
     """A record before there are keys: (type, version, bytes)."""
     kind, version, data = record
@@ -168,12 +184,8 @@ def set_suites(*suites):
     return hello(change)
 
 
-def add(extension, at_end=False):
-    def change(message):
-        place = len(message.extensions) if at_end else 0
-        message.extensions.insert(place, extension)
-
-    return hello(change)
+def add(extension):
+    return hello(lambda message: message.extensions.insert(0, extension))
 
 
 def swap(kind, extension):
@@ -256,12 +268,8 @@ def behind_the_keys(data):
     return lambda client: client.sock.sendall(data)
 
 
-def key_updates(*values):
-    def after(client):
-        for value in values:
-            client.say(ContentType.handshake, bytes([HandshakeType.key_update, 0, 0, 1, value]))
-
-    return after
+def key_update(value):
+    return after_it(ContentType.handshake, bytes([HandshakeType.key_update, 0, 0, 1, value]))
 
 
 def with_new_keys(client):
@@ -272,30 +280,31 @@ def with_new_keys(client):
 
 def again(client):
     """A second ClientHello."""
-    client.say(ContentType.handshake, bytes(FIRST[0]))
+    client.say(ContentType.handshake, client.hello)
 
 
 def keep_hello(client, message):
     if is_a(message, HandshakeType.client_hello):
-        FIRST[:] = [message.write()]
+        client.hello = message.write()
     return [message]
 
 
-FIRST = []
 ADDRESS = None
 UNEXPECTED = {Alert.unexpected_message}
 MALFORMED = {Alert.decode_error, Alert.illegal_parameter}
 GREASE = 0x4A4A
 RSA_ONLY = (CipherSuite.TLS_RSA_WITH_AES_128_CBC_SHA, CipherSuite.TLS_RSA_WITH_AES_128_GCM_SHA256)
 SECP521 = SupportedGroupsExtension().create([GroupName.secp521r1])
+# One that a server may have given, with its age, and what proves it (8446, 4.2.11).
+EARLY_KEY = b"\x00\x0a\x00\x04abcd" + bytes(4) + b"\x00\x21\x20" + bytes(32)
 TINY_HELLO = b"\x01\x00\x00\x05\x03\x03\x00\x00\x00"
 
 CONVERSATIONS = [
     # (what is said, the rule, how, what may be heard)
     ("nothing strange, 1.2", "5246", shake(V12), {GOES_ON}),
     ("nothing strange, 1.3", "8446", shake(V13), {GOES_ON}),
-    ("a hello in records of 3 bytes", "5246 6.2.1, 8446 5.1", lambda: small_records(3), {GOES_ON}),
-    ("a hello in records of 100 bytes", "5246 6.2.1, 8446 5.1", lambda: small_records(100), {GOES_ON}),
+    ("a hello in records of 3 bytes", "5246 6.2.1, 8446 5.1", small_records(3), {GOES_ON}),
+    ("a hello in records of 100 bytes", "5246 6.2.1, 8446 5.1", small_records(100), {GOES_ON}),
     # The version.
     ("SSL 3.0", "7568", plain((22, 0x0300, b"\x01\x00\x00\x2b\x03\x00" + bytes(33) + b"\x00\x02\x00\x2f\x01\x00\x00\x00")),
      {Alert.protocol_version, Alert.handshake_failure, *MALFORMED}),
@@ -325,7 +334,7 @@ CONVERSATIONS = [
      {Alert.missing_extension, Alert.handshake_failure, Alert.illegal_parameter}),
     ("only a group that is not had", "8446 4.2.7", shake(V12, swap(ExtensionType.supported_groups, SECP521)), {Alert.handshake_failure}),
     ("a key that has to be asked for", "8446 4.1.4", shake(V13, keyShares=[]), {GOES_ON}),
-    ("a key before the ones that count", "8446 4.2.11", shake(V13, add(raw(ExtensionType.pre_shared_key, b"\x00\x00\x00\x00"))), MALFORMED),
+    ("a key before the ones that count", "8446 4.2.11", shake(V13, add(raw(ExtensionType.pre_shared_key, EARLY_KEY))), MALFORMED),
     ("ways of points without the plain one", "8422 5.1.2", shake(V12, swap(ExtensionType.ec_point_formats, raw(11, b"\x01\x01"))),
      {Alert.illegal_parameter, Alert.handshake_failure, GOES_ON}),
     # Records.
@@ -368,27 +377,15 @@ CONVERSATIONS = [
      {*UNEXPECTED, *MALFORMED, GOES_ON}),
     ("a kind of record that there is not, sealed", "8446 5.2", shake(V13, after=after_it(99, b"abc")), {*UNEXPECTED, *MALFORMED}),
     ("new keys, and they are used", "8446 4.6.3", shake(V13, after=with_new_keys), {GOES_ON}),
-    ("new keys, and the old ones are used", "8446 4.6.3", shake(V13, after=key_updates(0)), {Alert.bad_record_mac}),
-    ("new keys of a kind that there is not", "8446 4.6.3", shake(V13, after=key_updates(7)), MALFORMED),
-    ("new keys in TLS 1.2", "5246 7.4", shake(V12, after=key_updates(0)), {*UNEXPECTED, *MALFORMED}),
+    ("new keys, and the old ones are used", "8446 4.6.3", shake(V13, after=key_update(0)), {Alert.bad_record_mac}),
+    ("new keys of a kind that there is not", "8446 4.6.3", shake(V13, after=key_update(7)), MALFORMED),
+    ("new keys in TLS 1.2", "5246 7.4", shake(V12, after=key_update(0)), {*UNEXPECTED, *MALFORMED}),
     ("a Finished again", "8446 4.4.4", shake(V13, after=after_it(22, b"\x14\x00\x00\x20" + bytes(32))), UNEXPECTED),
     ("a certificate that nobody asked for", "8446 4.4.2", shake(V13, after=after_it(22, b"\x0b\x00\x00\x04\x00\x00\x00\x00")), UNEXPECTED),
     ("a word of the end", "8446 6.1", shake(V13, after=after_it(21, b"\x01\x00")), {HUNG_UP, Alert.close_notify}),
     ("an alert that kills", "8446 6.2", shake(V13, after=after_it(21, b"\x02\x28")), {HUNG_UP, Alert.close_notify}),
     ("an alert that is cut, sealed", "8446 6", shake(V13, after=after_it(21, b"\x02")), {*MALFORMED, *UNEXPECTED}),
 ]
-
-
-def small_records(size):
-    """A hello in many records."""
-    client = Client(as_it_is)
-    try:
-        client.recordSize = size
-        client.begin([V12, V13])
-        client.recordSize = 1 << 14
-        return client.ping()
-    finally:
-        client.sock.close()
 
 
 def named(outcome):

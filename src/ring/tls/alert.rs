@@ -8,10 +8,9 @@ pub const CONTENT_TYPE: u8 = 21;
 /// The level of an alert after which nothing follows (RFC 8446 6).
 const FATAL: u8 = 2;
 
-/// A record with a fatal alert.
+/// A record with a fatal alert: its version is that of TLS 1.2, its length 2.
 pub fn record(description: AlertDescription) -> [u8; 7] {
-    let [high, low] = 2_u16.to_be_bytes();
-    [CONTENT_TYPE, 3, 3, high, low, FATAL, description.into()]
+    [CONTENT_TYPE, 3, 3, 0, 2, FATAL, description.into()]
 }
 
 /// The alert for an error (RFC 8446 6.2), unless it is one of the peer's own, which is not
