@@ -16,6 +16,7 @@ class Foreign:
     """A program that loads a subject: what is run, and what its last words say."""
 
     program, package = None, None
+    is_synced = False
 
     def command(self, subject):
         raise NotImplementedError
@@ -24,30 +25,23 @@ class Foreign:
         """How many files, or requests, and how many a second; nothing if it has failed."""
         raise NotImplementedError
 
-    def run(self, tools, subject, folder):
-        """Its figures with a subject on a folder that is made for it."""
+    def drive(self, tools, subject):
+        """Loads a subject that runs; what it says of it, and what that costs."""
         if not shutil.which(self.program):
             raise CannotRun(f"{self.program} is not installed (Debian: apt install {self.package})")
-        folder.mkdir(parents=True)
+        pids = subject.pids()
+        before, began = measure.cpu_seconds(pids), time.monotonic()
+        command = ["taskset", "-c", LOAD_CORE, self.program, *self.command(subject)]
         try:
-            subject.start(folder)
-            try:
-                pids = subject.pids()
-                before, began = measure.cpu_seconds(pids), time.monotonic()
-                command = ["taskset", "-c", LOAD_CORE, self.program, *self.command(subject)]
-                done = subprocess.run(command, capture_output=True, text=True, timeout=tools.run_s_max, check=False)
-                took_s, cpu_s = time.monotonic() - began, measure.cpu_seconds(pids) - before
-            except subprocess.TimeoutExpired:
-                raise CannotRun(f"{self.program} took longer than {tools.run_s_max} s") from None
-            finally:
-                subject.stop()
-            found = None if done.returncode else self.files(done.stdout, took_s)
-            if not found:
-                raise CannotRun(f"{self.program}: {(done.stderr or done.stdout).strip()[-200:]}")
-            files, per_s = found
-            return {"files_per_s": per_s, "cpu_us_per_file": cpu_s * 1e6 / files}
-        finally:
-            measure.clear(folder)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=tools.run_s_max, check=False)
+        except subprocess.TimeoutExpired:
+            raise CannotRun(f"{self.program} took longer than {tools.run_s_max} s") from None
+        took_s, cpu_s = time.monotonic() - began, measure.cpu_seconds(pids) - before
+        found = None if done.returncode else self.files(done.stdout, took_s)
+        if not found:
+            raise CannotRun(f"{self.program}: {(done.stderr or done.stdout).strip()[-200:]}")
+        files, per_s = found
+        return {"files_per_s": per_s, "cpu_us_per_file": cpu_s * 1e6 / files}
 
 
 class Pings(Foreign):

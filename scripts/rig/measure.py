@@ -47,6 +47,45 @@ class Load:
             flags.append("--connection-per-session")
         return [str(flag) for flag in flags] + ["--ping"] * self.ping
 
+    def drive(self, tools, subject):
+        """Loads a subject that runs; what it says of it, and what that costs."""
+        url = f"{subject.scheme}://127.0.0.1:{subject.port}/"
+        command = ["taskset", "-c", LOAD_CORE, str(tools.bitsd), "bench", "--json", "--keep"] + subject.mode + self.flags() + [url]
+        pids = subject.pids()
+        cpu_before, busy_before, load_before = cpu_seconds(pids), busy_seconds(), children_cpu_seconds()
+        with Flood(tools, subject, self.flood) as flood:
+            try:
+                done = subprocess.run(command, capture_output=True, timeout=tools.run_s_max)
+            except subprocess.TimeoutExpired:
+                raise CannotRun(f"it took longer than {tools.run_s_max} s") from None
+        cpu = cpu_seconds(pids) - cpu_before
+        busy = busy_seconds() - busy_before
+        load_cpu = children_cpu_seconds() - load_before
+        try:
+            report = json.loads(done.stdout)
+        except ValueError:
+            raise CannotRun(f"the load failed: {done.stderr.decode(errors='replace').strip()[-300:]}") from None
+        if report["failed"]:
+            raise CannotRun(f"{report['failed']} uploads failed, first: {report['first_error']}")
+        gigabytes = report["bytes"] / 1e9
+        return {
+            "gb_per_s": report["gb_per_s"],
+            "files_per_s": report["files_per_s"],
+            "fragment_p99_us": report["fragment"]["p99_us"],
+            "session_p50_us": report["session"]["p50_us"],
+            "session_p99_us": report["session"]["p99_us"],
+            "idle_lost": report["idle_lost"],
+            "flood_per_s": flood.begun / report["seconds"],
+            "cpu_s": cpu,
+            "cpu_s_per_gb": cpu / gigabytes if gigabytes else None,
+            "cpu_us_per_file": cpu * 1e6 / report["files"],
+            "busy_s_per_gb": busy / gigabytes if gigabytes else None,
+            "load_cpu_share": load_cpu / report["seconds"],
+            # Neighbours and the kernel's own threads (writeback), in cores.
+            "others_cores": max(0.0, busy - cpu - load_cpu) / report["seconds"],
+            "peak_mib": sum(peak_kib(pid) for pid in pids) / 1024,
+        }
+
 
 def run(tools, subject, load, folder):
     """Runs the load against the subject on a folder that is made for it; returns its figures."""
@@ -55,7 +94,7 @@ def run(tools, subject, load, folder):
         subject.start(folder)
         written_before = places.written_bytes(folder)
         try:
-            figures = drive(tools, subject, load)
+            figures = load.drive(tools, subject)
             figures |= subject.tells()
         finally:
             usage = subject.stop()
@@ -78,45 +117,6 @@ def clear(folder):
     # The next run begins with nothing left to write.
     os.sync()
     time.sleep(SETTLE_S)
-
-
-def drive(tools, subject, load):
-    url = f"{subject.scheme}://127.0.0.1:{subject.port}/"
-    command = ["taskset", "-c", LOAD_CORE, str(tools.bitsd), "bench", "--json", "--keep"] + subject.mode + load.flags() + [url]
-    pids = subject.pids()
-    cpu_before, busy_before, load_before = cpu_seconds(pids), busy_seconds(), children_cpu_seconds()
-    with Flood(tools, subject, load.flood) as flood:
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=tools.run_s_max)
-        except subprocess.TimeoutExpired:
-            raise CannotRun(f"it took longer than {tools.run_s_max} s") from None
-    cpu = cpu_seconds(pids) - cpu_before
-    busy = busy_seconds() - busy_before
-    load_cpu = children_cpu_seconds() - load_before
-    try:
-        report = json.loads(done.stdout)
-    except ValueError:
-        raise CannotRun(f"the load failed: {done.stderr.decode(errors='replace').strip()[-300:]}") from None
-    if report["failed"]:
-        raise CannotRun(f"{report['failed']} uploads failed, first: {report['first_error']}")
-    gigabytes = report["bytes"] / 1e9
-    return {
-        "gb_per_s": report["gb_per_s"],
-        "files_per_s": report["files_per_s"],
-        "fragment_p99_us": report["fragment"]["p99_us"],
-        "session_p50_us": report["session"]["p50_us"],
-        "session_p99_us": report["session"]["p99_us"],
-        "idle_lost": report["idle_lost"],
-        "flood_per_s": flood.begun / report["seconds"],
-        "cpu_s": cpu,
-        "cpu_s_per_gb": cpu / gigabytes if gigabytes else None,
-        "cpu_us_per_file": cpu * 1e6 / report["files"],
-        "busy_s_per_gb": busy / gigabytes if gigabytes else None,
-        "load_cpu_share": load_cpu / report["seconds"],
-        # Neighbours and the kernel's own threads (writeback), in cores.
-        "others_cores": max(0.0, busy - cpu - load_cpu) / report["seconds"],
-        "peak_mib": sum(peak_kib(pid) for pid in pids) / 1024,
-    }
 
 
 def medians(runs):
