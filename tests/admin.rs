@@ -18,6 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use support::client::{Client, DISK_FULL, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment};
+use support::listing;
 use support::mount::Disk;
 use support::program::{Program, free_address};
 use support::server::{Server, Settings};
@@ -689,7 +690,9 @@ fn sessions_are_listed_shown_and_ended() {
     assert!(text(&dry).contains(&id), "{}", text(&dry));
     let named = watched.command(&["sessions", "cancel", &id, "--dry-run"]);
     assert_eq!(named.status.code(), Some(0), "{}", text(&named));
-    assert_eq!(named.stdout, dry.stdout, "{}", text(&named));
+    let table = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let (named, dry) = (table(&named), table(&dry));
+    assert_eq!(listing::of_table(&named), listing::of_table(&dry));
     assert_eq!(watched.get(&format!("/v1/sessions/{id}")).0, 200);
     let cancelled = watched.command(&["sessions", "cancel", &id]);
     assert_eq!(cancelled.status.code(), Some(0), "{}", text(&cancelled));
@@ -1055,7 +1058,8 @@ fn without_a_server_a_journal_that_cannot_be_read_is_told() {
     }
     // What is known is all there, and who names one gets it.
     let found = run(&["sessions", "list", "--json"]);
-    assert_eq!(found.stdout, whole.stdout);
+    let listed = |output: &Output| listing::of_json(&String::from_utf8_lossy(&output.stdout));
+    assert_eq!(listed(&found), listed(&whole));
     let session = String::from_utf8_lossy(&whole.stdout).into_owned();
     let session: Value = serde_json::from_str(session.lines().next().unwrap()).unwrap();
     let done = run(&["sessions", "cancel", session["id"].as_str().unwrap()]);

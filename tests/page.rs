@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use support::client::{Client, fragment};
+use support::listing;
 use support::mount::Disk;
 use support::program::free_address;
 use support::server::{Server, Settings};
@@ -263,7 +264,9 @@ fn commands_say_the_same_and_take_the_beginning_of_an_id() {
             &format!("GET /v1/sessions?any={any} HTTP/1.0"),
         )
     };
-    assert_eq!(over_tcp(&id[..8]), over_tcp(&format!("{}-0000", &id[..8])));
+    let listed = |any: &str| listing::of_json(over_tcp(any).split("\r\n\r\n").nth(1).unwrap());
+    assert_eq!(listed(&id[..8]).len(), 1);
+    assert_eq!(listed(&id[..8]), listed(&format!("{}-0000", &id[..8])));
     assert!(!over_tcp(&id[..8]).contains(&id[..9]));
     // `ssh -L` brings browsers to the socket: neither a name of theirs nor an order is taken.
     let over_socket = |head: &str| ask(&mut UnixStream::connect(&socket).unwrap(), head);

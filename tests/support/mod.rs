@@ -14,6 +14,7 @@ pub mod https;
 pub mod journal;
 pub mod kdc;
 pub mod ledger;
+pub mod listing;
 pub mod manager;
 pub mod mount;
 pub mod program;
