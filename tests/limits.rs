@@ -747,6 +747,69 @@ fn the_log_has_one_line_for_each_session() {
     assert!(line["duration_ms"].is_u64(), "{line}");
 }
 
+/// Goal: `interruptions` says how often an upload had to begin again, whatever its client sent
+/// before it found out where, and however small the fragments are in which it goes on.
+#[test]
+fn an_interruption_counts_once_however_many_fragments_follow_it() {
+    let mut server = Server::with(Settings::default().file("fragment_bytes_max = \"5 KiB\""));
+    let last = || fragment(19_999..20_000).of(20_000);
+    let create = |server: &Server, path: &str| Client::create(server.address(), path);
+    let end = |server: &Server, mut client: Client, from: u64, expected: u32| {
+        client.send_rest(from, 20_000, 500);
+        client.close().assert(200, None);
+        let line = || {
+            let log = server.log();
+            let ended =
+                |line: &&str| line.contains("session ended") && line.contains(client.session());
+            log.lines().find(ended).map(str::to_owned)
+        };
+        wait_until("its end is told", || line().is_some());
+        let words = format!(" interruptions={expected} ");
+        assert!(line().unwrap().contains(&words), "{}", line().unwrap());
+    };
+
+    // It offers more than is taken at once, and then less: nothing interrupted it.
+    let mut client = create(&server, "/large.bin");
+    client
+        .send(fragment(0..20_000).of(20_000))
+        .assert(413, None);
+    end(&server, client, 0, 0);
+    // It asks by its last byte where to go on, as our own client does.
+    let mut client = create(&server, "/asks.bin");
+    assert_eq!(client.send(last()).status, 416);
+    end(&server, client, 0, 1);
+    // It breaks off within a fragment, and asks then.
+    let mut client = create(&server, "/breaks.bin");
+    client.send_part(&fragment(0..5_000).of(20_000), 500);
+    server.wait_for_part(client.session(), 500);
+    assert_eq!(client.reconnect().send(last()).status, 416);
+    end(&server, client, 500, 1);
+    // It sends again what it sent.
+    let mut client = create(&server, "/repeats.bin");
+    for n in (0..10).chain(0..10) {
+        let again = fragment(n * 500..(n + 1) * 500).of(20_000);
+        client.send(again).assert(200, None);
+    }
+    end(&server, client, 5_000, 1);
+    // It breaks off twice.
+    let mut client = create(&server, "/twice.bin");
+    client.send_part(&fragment(0..5_000).of(20_000), 500);
+    server.wait_for_part(client.session(), 500);
+    client.reconnect();
+    client.send_part(&fragment(500..5_500).of(20_000), 100);
+    server.wait_for_part(client.session(), 600);
+    client.reconnect();
+    end(&server, client, 600, 2);
+    // It finds the server started anew, and asks.
+    let mut client = create(&server, "/restarted.bin");
+    client.send(fragment(0..5_000).of(20_000)).assert(200, None);
+    server.kill9();
+    server.restart();
+    client.reconnect_to(server.address());
+    assert_eq!(client.send(last()).status, 416);
+    end(&server, client, 5_000, 1);
+}
+
 #[test]
 fn a_client_that_does_not_close_after_its_last_answer_holds_no_stop_up() {
     let mut server = Server::with(Settings::default().file("[limits]\nhead_ms_max = 60000"));

@@ -89,10 +89,19 @@ impl<W: World> Exchange<W> {
             FragmentContent::Bytes(range) => range,
             FragmentContent::EmptyFile => return Box::pin(self.empty_file(held, &fragment)).await,
         };
-        held.note_offer(range.start()..range.end()).await;
+        let offered = range.start()..range.end();
+        held.note_offer(offered.clone()).await;
         let plan = match held.carry_out(Step::Fragment(range)).await {
-            Done::Store(plan) => plan,
+            Done::Store(plan) => {
+                held.note_taken(offered);
+                plan
+            }
             Done::Answered(reply) => {
+                match reply {
+                    Ok(_) => held.note_taken(offered),
+                    Err(Refusal::Gap { .. }) => held.note_gap(offered),
+                    Err(_) => {}
+                }
                 held.note_answer();
                 self.tell_of_vain(&held, range, &reply, fragment.expects_continue);
                 return Ok(outcome(reply, unread));

@@ -278,7 +278,7 @@ impl<W: World> Held<W> {
         let has_name = work.is_some_and(|work| work.keep.has_name());
         let mut rules = rules::of_session(&self.location, from, has_name);
         // Its client had bytes to send, though none was taken.
-        rules.close_creates_empty_file &= work.is_none_or(|work| work.offered == 0);
+        rules.close_creates_empty_file &= work.is_none_or(|work| !work.offers.has_any);
         from.on(event, &rules)
     }
 

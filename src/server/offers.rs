@@ -7,26 +7,58 @@ use super::floor::World;
 use super::held::Held;
 use crate::bits::session::State;
 use crate::event::Event;
+use crate::vault::disk::Millis;
 
 /// A client that is silent for longer between an answer and its next fragment was interrupted.
 const SILENCE_MS: u64 = 5_000;
 
+/// What the client of an upload has offered in this life of the server.
+#[derive(Debug, Default)]
+pub(super) struct Offers {
+    /// Something was: whoever closes without a byte stored did not mean an empty file.
+    pub(super) has_any: bool,
+    /// Where the last fragment ended that was taken, or that came too early.
+    end: u64,
+    /// When its client was last answered.
+    answered_ms: Millis,
+    /// It was read back, and nothing of its body has come since.
+    is_restored: bool,
+    /// An interruption was counted, and nothing was taken since: whoever asks by a fragment where
+    /// to go on, and then goes on there, was interrupted once.
+    is_resuming: bool,
+}
+
+impl Offers {
+    /// Of an upload that this server knows of from now on; `received` bytes of it are here.
+    pub(super) fn new(received: u64, now: Millis) -> Self {
+        Self {
+            has_any: received > 0,
+            end: received,
+            answered_ms: now,
+            is_restored: received > 0,
+            is_resuming: false,
+        }
+    }
+}
+
 impl<W: World> Held<W> {
-    /// A fragment was offered. Whether the upload was interrupted before it: it begins again where
+    /// A fragment is offered. Whether the upload was interrupted before it: it begins again where
     /// it had been, or was silent for long, or its server was started anew. Connections say nothing
     /// of that: a proxy may use one per request.
     pub async fn note_offer(&mut self, range: Range<u64>) {
         let shard = Rc::clone(&self.shard);
         let now = shard.world.now();
         let is_receiving = matches!(self.state(), State::Receiving { .. });
-        let work = self.work();
-        let is_back = range.start < work.offered;
-        let is_late = now.saturating_sub(work.answered_ms) > SILENCE_MS && work.offered > 0;
-        let is_restored = std::mem::take(&mut work.is_restored);
-        work.offered = work.offered.max(range.end);
+        let offers = &mut self.work().offers;
+        let is_back = range.start < offers.end;
+        let is_late = now.saturating_sub(offers.answered_ms) > SILENCE_MS && offers.has_any;
+        let is_restored = std::mem::take(&mut offers.is_restored);
+        offers.has_any = true;
         // An application that is asked again by a duplicate of the last fragment is no
         // interruption.
-        if is_receiving && (is_back || is_late || is_restored) {
+        if is_receiving && !offers.is_resuming && (is_back || is_late || is_restored) {
+            offers.is_resuming = true;
+            let work = self.work();
             let count = work.keep.kept().count_interruption();
             let (session, series) = (self.id(), self.location().series);
             (shard.world).emit(Event::SessionResumed { session, series });
@@ -36,6 +68,18 @@ impl<W: World> Held<W> {
                 work.keep.note_life(&shard.store).await;
             }
         }
+    }
+
+    /// The fragment that was offered is taken: its bytes are stored now, or were before.
+    pub fn note_taken(&mut self, range: Range<u64>) {
+        let offers = &mut self.work().offers;
+        offers.end = range.end;
+        offers.is_resuming = false;
+    }
+
+    /// The fragment that was offered begins behind what is here: its client goes back to that.
+    pub fn note_gap(&mut self, range: Range<u64>) {
+        self.work().offers.end = range.end;
     }
 
     /// A fragment that began then is stored and answered.
@@ -49,6 +93,6 @@ impl<W: World> Held<W> {
     /// The answer to a packet is decided.
     pub fn note_answer(&mut self) {
         let now = self.shard.world.now();
-        self.work().answered_ms = now;
+        self.work().offers.answered_ms = now;
     }
 }

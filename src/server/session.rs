@@ -9,6 +9,7 @@ use super::chronicle::Deliveries;
 use super::clients::Counted;
 use super::connection::ConnectionId;
 use super::floor::World;
+use super::offers::Offers;
 use super::pause::Pause;
 use super::turnstile::Turnstile;
 use crate::auth::policy::Principal;
@@ -65,12 +66,8 @@ pub(super) struct Work<W: World> {
     /// The open part, while a connection is attached.
     pub(super) file: Option<Rc<W::File>>,
     pub(super) attached: Option<ConnectionId>,
-    /// The end of what its client has offered so far.
-    pub(super) offered: u64,
-    /// When its client was last answered.
-    pub(super) answered_ms: Millis,
-    /// It was read back, and nothing of its body has come since.
-    pub(super) is_restored: bool,
+    /// What its client has offered so far.
+    pub(super) offers: Offers,
     /// What is reserved for it, once something was.
     pub(super) reservation: Option<Box<Reservation>>,
     /// The part is being read, and whoever did that was stopped.
@@ -118,9 +115,7 @@ impl<W: World> Session<W> {
             keep,
             file: None,
             attached: None,
-            offered: received,
-            answered_ms: now,
-            is_restored: received > 0,
+            offers: Offers::new(received, now),
             reservation: None,
             reading: None,
             application_pause: None,
