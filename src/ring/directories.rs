@@ -15,14 +15,16 @@
 mod again;
 mod beside;
 mod doubts;
+pub mod farewell;
 mod former;
 mod taking;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
 use super::footing;
 use super::handed::HandedLocks;
@@ -40,6 +42,7 @@ use crate::vault::names::{self, CLEAN_NAME, NamesOf, WorkName};
 use crate::vigil;
 
 pub use doubts::{FolderDoubt, keeps_all, refuse_replacing};
+use farewell::Unsynced;
 use former::Listed;
 pub use former::named_in;
 pub use taking::look_at_root;
@@ -353,20 +356,49 @@ impl Directories {
         work.sync()
     }
 
+    /// The shelves' own names, by their numbers.
+    pub fn shelf_names(&self) -> Vec<Option<u128>> {
+        self.state().ids.clone()
+    }
+
     /// Syncs everything and says so, so that a planned reboot costs no client a byte. If not all
-    /// records were renewed in this boot, those that were not still speak of the stop before.
+    /// records were renewed in this boot, those that were not still speak of the stop before. Gives
+    /// the shelves that could not be synced by the deadline: they are left out, and the others lose
+    /// nothing by it.
     ///
     /// # Errors
-    /// What the disk says.
-    pub fn note_clean_stop(&self, is_renewed: bool) -> io::Result<()> {
-        for shelf in self.shelves.all() {
-            // A shelf is on the file system of its roots.
-            rustix::fs::syncfs(shelf.as_fd())?;
+    /// Nothing is noted: which folder it was, and what its disk says.
+    pub fn note_clean_stop(
+        &self,
+        is_renewed: bool,
+        deadline: Instant,
+    ) -> Result<Vec<Unsynced>, Unsynced> {
+        let folders = self.shelves.all();
+        let (work, others) = folders.split_first().expect("the work directory is one");
+        let failed = |error| Unsynced::new(work, error);
+        // A shelf is on the file system of its roots.
+        let waits = farewell::sync_each(others);
+        farewell::sync(work).map_err(failed)?;
+        let mut left_out = Vec::new();
+        let mut unsynced = Vec::new();
+        let names = self.shelf_names().into_iter().skip(1);
+        for ((folder, name), synced) in others.iter().zip(names).zip(waits.until(deadline)) {
+            if let Err(error) = synced {
+                let why = Unsynced::new(folder, error);
+                // As an older version has made it: it cannot be named.
+                let Some(name) = name else {
+                    return Err(why);
+                };
+                left_out.push(name);
+                unsynced.push(why);
+            }
         }
         // If that fails, the next start looks for more than it needs.
-        let _best_effort = self.forget_empty_shelves();
+        let _best_effort = self.forget_empty_shelves(&unsynced);
         let before = self.stopped_cleanly();
-        self.write_clean_stop(&before.at_stop(self.boot, is_renewed))
+        let stop = before.at_stop(self.boot, is_renewed, &left_out);
+        self.write_clean_stop(&stop).map_err(failed)?;
+        Ok(unsynced)
     }
 
     fn write_clean_stop(&self, stop: &CleanStop) -> io::Result<()> {
@@ -374,6 +406,9 @@ impl Directories {
         let written = work.write(CLEAN_NAME, note.as_bytes());
         // Records are not renewed where the disk is full, and then there is no room for a new note.
         written.or_else(|error| {
+            if !stop.is_one_sector() {
+                return Err(error);
+            }
             let overwritten = work.overwrite(CLEAN_NAME, note.as_bytes());
             overwritten.map_err(|_| error)
         })

@@ -294,6 +294,7 @@ fn boot(directories: &Directories) -> Boot {
     Boot {
         current: directories.boot(),
         stopped_cleanly: directories.stopped_cleanly().into(),
+        shelf_names: directories.shelf_names().into(),
     }
 }
 

@@ -22,6 +22,7 @@ use rustix::io::Errno;
 use super::account;
 use super::mounts;
 use super::sealed::Sealed;
+use super::walk::Identity;
 use super::work_folder::hold::{self, Hold};
 use super::work_folder::{WorkFolder, path_of};
 use crate::diagnosis::Displaced;
@@ -122,9 +123,6 @@ impl std::fmt::Display for Seen {
     }
 }
 
-/// Device and inode of a folder.
-type Identity = (u32, u32, u64);
-
 impl Seen {
     /// What helps.
     pub fn remedy(&self) -> &'static str {
@@ -204,6 +202,12 @@ impl Spot {
         Arc::clone(&known.folder)
     }
 
+    /// What tells it from others; `None` if that could not be asked when it was opened.
+    pub fn identity(&self) -> Option<Identity> {
+        let known = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
+        known.identity
+    }
+
     /// Another folder stands for it from now on.
     pub fn replace(&self, folder: Arc<OwnedFd>) {
         *self.folder.lock().unwrap_or_else(PoisonError::into_inner) = Known::of(folder);
@@ -233,7 +237,7 @@ impl Spot {
         };
         // The usual case costs one call.
         let seen = match stat_at(&self.path) {
-            Ok(Some(there)) if Some(identity_of(&there)) == identity => self.same(&there),
+            Ok(Some(there)) if Some(Identity::of(&there)) == identity => self.same(&there),
             _ => {
                 let known = self.folder.lock().unwrap_or_else(PoisonError::into_inner);
                 let known = known.clone();
@@ -273,9 +277,8 @@ impl Spot {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
         let asked = ASKED | StatxFlags::NLINK | StatxFlags::MNT_ID;
         let opened = rustix::fs::statx(&*known.folder, "", flags, asked)?;
-        let there = stat_at(&self.path)?.map(|there| identity_of(&there));
-        let opened_as = identity_of(&opened);
-        let is_on_same = |there: Identity| (there.0, there.1) == (opened_as.0, opened_as.1);
+        let there = stat_at(&self.path)?.map(|there| Identity::of(&there));
+        let opened_as = Identity::of(&opened);
         Ok(match there {
             Some(there) if there == opened_as => self.same(&opened),
             _ if opened.stx_nlink == 0 => Seen::Removed,
@@ -283,7 +286,7 @@ impl Spot {
             _ if known.is_at_its_name(opened_as) => Seen::LedAstray(known.real.clone()),
             // What `/proc` calls it begins at the top of its own file system then.
             _ if !is_mounted(&opened) => Seen::Unmounted,
-            Some(there) if !is_on_same(there) => Seen::OtherFileSystem,
+            Some(there) if !there.is_on_device_of(&opened_as) => Seen::OtherFileSystem,
             Some(_) => Seen::Another,
             None => match path_of(&known.folder) {
                 now if now == known.real => Seen::Hidden,
@@ -317,7 +320,7 @@ impl Known {
         let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
         let stat = rustix::fs::statx(&*folder, "", flags, StatxFlags::INO);
         Self {
-            identity: stat.ok().map(|stat| identity_of(&stat)),
+            identity: stat.ok().map(|stat| Identity::of(&stat)),
             real: path_of(&folder),
             folder,
         }
@@ -325,12 +328,8 @@ impl Known {
 
     fn is_at_its_name(&self, identity: Identity) -> bool {
         let there = stat_at(&self.real);
-        there.is_ok_and(|there| there.map(|there| identity_of(&there)) == Some(identity))
+        there.is_ok_and(|there| there.map(|there| Identity::of(&there)) == Some(identity))
     }
-}
-
-fn identity_of(stat: &Statx) -> Identity {
-    (stat.stx_dev_major, stat.stx_dev_minor, stat.stx_ino)
 }
 
 /// Whether the mount by which a folder was opened is there still; where that cannot be told, it is.

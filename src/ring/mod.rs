@@ -148,6 +148,8 @@ pub struct Boot {
     pub current: u128,
     /// What is known of clean stops.
     pub stopped_cleanly: std::sync::Arc<CleanStop>,
+    /// The own names of the shelves that the start has found, by their numbers.
+    pub shelf_names: std::sync::Arc<[Option<u128>]>,
 }
 
 /// All that one shard can reach outside of itself, by its own ring.
@@ -390,8 +392,17 @@ impl WorkFiles for RingWorld {
         self.boot.current
     }
 
-    fn was_stopped_cleanly(&self, boot_id: u128) -> bool {
-        self.boot.stopped_cleanly.covers(boot_id)
+    fn was_stopped_cleanly(&self, boot_id: u128, shelf: Option<Shelf>) -> bool {
+        let stop = &self.boot.stopped_cleanly;
+        match shelf {
+            Some(Shelf::WORK) => stop.covers(boot_id),
+            // One that came after the start holds nothing of an earlier boot.
+            Some(Shelf(number)) => {
+                let name = self.boot.shelf_names.get(usize::from(number));
+                stop.covers_shelf(boot_id, name.copied().flatten())
+            }
+            None => stop.covers_shelf(boot_id, None),
+        }
     }
 
     fn shelves(&self) -> Vec<Shelf> {

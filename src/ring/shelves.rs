@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use super::commit_log::{self, CommitLog};
 use super::lane;
 use super::lookout::Spot;
+use super::walk::{Identity, look_at};
 use super::work_folder::WorkFolder;
 use crate::vault::disk::{Commit, Shelf};
 
@@ -128,13 +129,21 @@ impl Shelves {
         self.changes.fetch_add(1, Ordering::Release);
     }
 
+    /// What tells them from other folders, as it was when they were opened: a disk that has failed,
+    /// or that hangs, is not asked.
+    pub fn identities(&self) -> Vec<Identity> {
+        let folders = self.read();
+        let identities = folders.iter().filter_map(|known| known.spot.identity());
+        identities.collect()
+    }
+
     /// The one that is this folder, by whatever path it was reached.
     pub fn find(&self, folder: &OwnedFd) -> Option<Shelf> {
-        let wanted = identity(folder)?;
-        let folders = self.all();
+        let wanted = Identity::of(&look_at(folder).ok()?);
+        let folders = self.read();
         let found = folders
             .iter()
-            .position(|known| identity(known.descriptor()) == Some(wanted))?;
+            .position(|known| known.spot.identity() == Some(wanted))?;
         u16::try_from(found).ok().map(Shelf)
     }
 
@@ -155,8 +164,3 @@ fn known(folder: WorkFolder) -> Known {
 
 /// Shared by all shards.
 pub type SharedShelves = Arc<Shelves>;
-
-fn identity(folder: &OwnedFd) -> Option<(u64, u64)> {
-    let stat = rustix::fs::fstat(folder).ok()?;
-    Some((stat.st_dev, stat.st_ino))
-}

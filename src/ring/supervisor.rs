@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::bounded_wait::{spawn_sync, within};
 use super::directories::Directories;
+use super::directories::farewell::Unsynced;
 use super::herald::{BEAT, Herald};
 use super::launch_error::LaunchError;
 use super::listeners::Listening;
@@ -33,6 +34,10 @@ const GRACE: Duration = Duration::from_secs(2);
 /// it: with the 30 s of running requests this stays below the 40 s of the unit in
 /// docs/operations.md.
 const SYNC_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a start that is not to be may go on: reading back cannot be broken off, and ends soon,
+/// mostly.
+const START_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What follows that sync, the last lines of the ledger among it, takes less.
 const AFTERWARDS: Duration = Duration::from_secs(5);
@@ -216,8 +221,7 @@ impl<'a> Supervisor<'a> {
                 Some(News::Checked(result)) => self.note_checked(start, result),
                 None if !self.is_late() => self.tell_how_it_goes_on(),
                 None => {
-                    let event = "stopped_unfinished";
-                    tracing::warn!(event, "stopped before all requests were finished");
+                    self.tell_unfinished();
                     break;
                 }
             }
@@ -231,6 +235,19 @@ impl<'a> Supervisor<'a> {
         let synced = self.make_safe();
         tell_of_stop(self.left, synced, self.stopping_since);
         Ok(self.then)
+    }
+
+    fn tell_unfinished(&self) {
+        if self.preparing > 0 {
+            let event = "start_given_up";
+            tracing::info!(
+                event,
+                "stopped before all was read back: no client has connected, and the next start reads it again"
+            );
+        } else {
+            let event = "stopped_unfinished";
+            tracing::warn!(event, "stopped before all requests were finished");
+        }
     }
 
     /// What comes next; nothing if it is time to tell how it goes on, or too late for more.
@@ -428,7 +445,11 @@ impl<'a> Supervisor<'a> {
             let _best_effort = self.directories.forget_clean_stop(self.generation, false);
         }
         self.stage.send_replace(Stage::Drain { keeps_listeners });
-        let limit = Duration::from_millis(self.reloads.config().limits.shutdown_ms_max);
+        let limit = match self.preparing {
+            0 => Duration::from_millis(self.reloads.config().limits.shutdown_ms_max),
+            // No client could connect yet.
+            _ => START_PATIENCE,
+        };
         let now = Instant::now();
         self.stopping_since = Some(now);
         self.deadline = Some(now + limit + GRACE);
@@ -462,29 +483,43 @@ fn tell_of_stop(unfinished: usize, synced: Option<bool>, since: Option<Instant>)
 /// error once to each open file (syncfs(2)), so others are opened here.
 fn begin_to_sync(directories: &Directories) {
     let shelves = directories.shelves().all();
-    let sync = move || {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        for shelf in shelves {
+    for shelf in shelves {
+        let sync = move || {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
             if let Ok(folder) = rustix::fs::openat(&shelf, ".", flags, Mode::empty()) {
                 let _of_the_end = rustix::fs::syncfs(folder);
             }
-        }
-    };
-    // Without it the end takes longer.
-    let _begun = thread::Builder::new().name("sync".to_owned()).spawn(sync);
+        };
+        // Without it the end takes longer.
+        let _begun = spawn_sync(Box::new(sync));
+    }
+}
+
+fn warn_of_unsynced(Unsynced { folder, error }: &Unsynced, words: &str) {
+    let event = "stop_not_safe";
+    let Diagnosis { cause, remedy, .. } = diagnosis::in_work_dir(error);
+    let folder = folder.display();
+    tracing::warn!(event, %folder, %error, cause, remedy, "{words}");
 }
 
 /// Syncs everything and notes the clean stop, and gives whether both were done in time. A sync that
 /// hangs is left alone: the process ends without it, as far as the kernel allows.
 fn note_clean_stop(directories: &Arc<Directories>, is_renewed: bool, patience: Duration) -> bool {
     let directories = Arc::clone(directories);
-    let note = move || directories.note_clean_stop(is_renewed);
+    // The work directory has the last word, and some time for it.
+    let deadline = Instant::now() + patience - patience / 5;
+    let note = move || directories.note_clean_stop(is_renewed, deadline);
     match within(patience, spawn_sync, note) {
-        Some(Ok(())) => return true,
-        Some(Err(error)) => {
-            let event = "stop_not_safe";
-            let Diagnosis { cause, remedy, .. } = diagnosis::in_work_dir(&error);
-            tracing::warn!(event, %error, cause, remedy, "the stop could not be made safe against a power cut");
+        Some(Ok(unsynced)) => {
+            for one in &unsynced {
+                let words = "the uploads of this folder could not be made safe against a power cut; \
+                             those elsewhere are";
+                warn_of_unsynced(one, words);
+            }
+            return unsynced.is_empty();
+        }
+        Some(Err(why)) => {
+            warn_of_unsynced(&why, "the stop could not be made safe against a power cut");
         }
         None => tracing::warn!(
             event = "stop_not_safe",

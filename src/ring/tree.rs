@@ -100,24 +100,21 @@ impl Trees {
             Ok((Folder::new(opened)?, known_as))
         };
         let root = self.root_seen.look(place.root, look)?;
-        Ok(Walk::begin(root, path, self.reserved()?))
+        Ok(Walk::begin(root, path, self.reserved()))
     }
 
-    /// The shelves, which change hardly ever.
-    fn reserved(&self) -> io::Result<Arc<[Identity]>> {
+    /// The shelves, which change hardly ever. None of their disks is asked: the one of another
+    /// location may have failed.
+    fn reserved(&self) -> Arc<[Identity]> {
         let changes = self.shelves.changes();
         if let Some((known, reserved)) = &*lock(&self.reserved)
             && *known == changes
         {
-            return Ok(Arc::clone(reserved));
+            return Arc::clone(reserved);
         }
-        let shelves = self.shelves.all();
-        let identities = shelves
-            .iter()
-            .map(|shelf| Ok(Identity::of(&look_at(shelf)?)));
-        let reserved: Arc<[Identity]> = identities.collect::<io::Result<_>>()?;
+        let reserved: Arc<[Identity]> = self.shelves.identities().into();
         *lock(&self.reserved) = Some((changes, Arc::clone(&reserved)));
-        Ok(reserved)
+        reserved
     }
 
     /// See [`crate::vault::disk::Disk::look_up`]. `from` is the shelf of the place.

@@ -57,6 +57,11 @@ impl Identity {
             inode: stat.stx_ino,
         }
     }
+
+    /// Whether both are on the same file system.
+    pub fn is_on_device_of(&self, other: &Self) -> bool {
+        self.device == other.device
+    }
 }
 
 /// A folder that the walk passed.

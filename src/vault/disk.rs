@@ -351,9 +351,9 @@ pub trait WorkFiles: Runtime {
 
     /// Identity of this boot of the machine.
     fn boot_id(&self) -> u128;
-    /// Whether that boot ended after a clean stop of the server that synced all
-    /// ([`super::clean_stop`]).
-    fn was_stopped_cleanly(&self, boot_id: u128) -> bool;
+    /// Whether that boot ended after a clean stop of the server that synced this shelf and the
+    /// journals; `None`: that synced all shelves ([`super::clean_stop`]).
+    fn was_stopped_cleanly(&self, boot_id: u128, shelf: Option<Shelf>) -> bool;
     /// All of them, the work directory first.
     fn shelves(&self) -> Vec<Shelf>;
     /// Whether one that held parts before is not here now: a part that is not found may be there.

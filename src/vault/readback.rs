@@ -612,7 +612,7 @@ mod tests {
         let frame = receiving().encode(id, 3);
         let mut damaged = frame.repeat(3);
         damaged[frame.len() + 20] ^= 1;
-        let stop = CleanStop::default().at_stop(2, true);
+        let stop = CleanStop::default().at_stop(2, true, &[]);
         let left = stop.clone().at_start(8, 4, false).unwrap();
         let is_believed = |stop: &CleanStop, boot, generation, journal: &[u8]| {
             let mut readback = Readback::new(1).after(stop.clone(), boot);

@@ -291,7 +291,7 @@ impl<D: Disk> Recovery<'_, D> {
             record: &case.record,
             may_be_outdated: self.is_damaged,
             part: case.part.map(|part| part.bytes),
-            survived: self.survived(&case.record),
+            survived: self.survived(&case.record, Some(case.shelf)),
             destination: match place {
                 Some(_) if location.objects.is_some() => Destination::Store,
                 Some(_) => Destination::Unseen,
@@ -309,18 +309,23 @@ impl<D: Disk> Recovery<'_, D> {
         verdict::judge(&evidence)
     }
 
-    /// Whether everything that was written in the boot of a record is still there.
-    fn survived(&self, record: &Record) -> bool {
+    /// Whether everything that was written in the boot of a record is still there: in the journals
+    /// and on this shelf; `None`: wherever it is.
+    fn survived(&self, record: &Record, shelf: Option<Shelf>) -> bool {
         let disk = &*self.store.disk;
         record.boot_id == disk.boot_id()
-            || self.is_stop_believed && disk.was_stopped_cleanly(record.boot_id)
+            || self.is_stop_believed && disk.was_stopped_cleanly(record.boot_id, shelf)
+    }
+
+    fn should_be_there(&self, case: &Case) -> bool {
+        missing::should_be_there(&case.record, self.survived(&case.record, Some(case.shelf)))
     }
 
     /// Nobody can go on with a session whose part is gone.
     async fn miss(&mut self, case: &Case, name: &str) {
         let disk = &*self.store.disk;
         // In the damage may stand that it ended.
-        if !self.is_damaged && missing::should_be_there(&case.record, self.survived(&case.record)) {
+        if !self.is_damaged && self.should_be_there(case) {
             // By a start that did not come to its end: that was told then.
             let aside = format!("{name}{ASIDE_SUFFIX}");
             if !matches!(disk.stat(case.shelf, &aside).await, Ok(Some(_))) {
@@ -343,7 +348,10 @@ impl<D: Disk> Recovery<'_, D> {
         let store = self.store;
         let disk = &*store.disk;
         let (path, part) = (case.record.path.clone(), case.part);
-        let (boot_id, is_as_left) = (disk.boot_id(), self.survived(&case.record));
+        let (boot_id, is_as_left) = (
+            disk.boot_id(),
+            self.survived(&case.record, Some(case.shelf)),
+        );
         let mut keep = Keep::resume(case.id, case.shelf, case.record, case.sequence, boot_id);
         if let State::Gone(ending) = state {
             if keep.record().owed.is_some() {
@@ -386,9 +394,10 @@ impl<D: Disk> Recovery<'_, D> {
     }
 
     /// The record of a session that the next start finds as this one did. What was believed of it
-    /// is as whole in this boot, and the note of a clean stop may be gone then.
+    /// is as whole in this boot, and the note of a clean stop may be gone then. Where its files are
+    /// may be known only then.
     fn as_found(&self, mut record: Record, sequence: u64) -> Rc<Kept> {
-        if self.survived(&record) {
+        if self.survived(&record, None) {
             record.boot_id = self.store.disk.boot_id();
         }
         Kept::new(record, sequence)

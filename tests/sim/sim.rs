@@ -565,7 +565,7 @@ impl Sim {
             }
             sim.disk.borrow_mut().sync_all();
             let before = sim.stopped_cleanly.take();
-            let stop = before.at_stop(life.boot, life.is_renewed.get());
+            let stop = before.at_stop(life.boot, life.is_renewed.get(), &[]);
             sim.stopped_cleanly.replace(stop);
             life.is_stopped.set(true);
         });

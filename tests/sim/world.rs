@@ -649,8 +649,13 @@ impl WorkFiles for SimWorld {
         self.life.boot
     }
 
-    fn was_stopped_cleanly(&self, boot_id: u128) -> bool {
-        self.life.stopped_cleanly.covers(boot_id)
+    fn was_stopped_cleanly(&self, boot_id: u128, shelf: Option<Shelf>) -> bool {
+        let stop = &self.life.stopped_cleanly;
+        match shelf {
+            Some(Shelf::WORK) => stop.covers(boot_id),
+            Some(Shelf(number)) => stop.covers_shelf(boot_id, Some(number.into())),
+            None => stop.covers_shelf(boot_id, None),
+        }
     }
 
     fn shelves(&self) -> Vec<Shelf> {

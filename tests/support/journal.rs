@@ -8,7 +8,6 @@ use std::thread;
 use bitsd::bits::session::State;
 use bitsd::bits::session_id::SessionId;
 use bitsd::http::path::UploadPath;
-use bitsd::vault::clean_stop::CleanStop;
 use bitsd::vault::record::{Content, Frames, Life, Record};
 
 /// Shards of the earlier life.
@@ -63,8 +62,10 @@ pub fn of_another_boot(work: &Path) {
         let frames: Vec<u8> = frames.flatten().collect();
         fs::write(&path, frames).unwrap();
     }
-    let note = CleanStop::default().at_stop(1, true);
-    fs::write(work.join("clean.aside"), note.render()).unwrap();
+    let note = fs::read_to_string(work.join("clean.aside")).expect("it was stopped cleanly");
+    let boot = note.get(..32).expect("the boot comes first");
+    let note = note.replace(boot, &format!("{:032x}", 1));
+    fs::write(work.join("clean.aside"), note).unwrap();
 }
 
 /// Writes the journals of a work directory: the record of each session, by its number, as a server

@@ -6,6 +6,8 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::wait_until;
+
 /// A mounted file system; unmounted when dropped.
 pub struct Disk {
     mounted: PathBuf,
@@ -28,6 +30,21 @@ impl Disk {
     /// Where it is mounted.
     pub fn path(&self) -> &Path {
         &self.mounted
+    }
+
+    /// It fails from here on, as a drive that is pulled out: nothing that was not synced comes onto
+    /// it, and every call says that. `None` where that is not possible, and why is on stderr.
+    pub fn fail(&self) -> Option<()> {
+        run(&["xfs_io", "-x", "-c", "shutdown", self.mounted.to_str()?])
+    }
+
+    /// Mounts it anew, once nobody has a file of it open. A disk that had failed is whole again.
+    pub fn mount_anew(&self) {
+        let mounted = self.mounted.to_str().unwrap();
+        wait_until("it is unmounted", || run(&["umount", mounted]).is_some());
+        let image = self.mounted.with_file_name("image");
+        let again = run(&["mount", "-o", "loop", image.to_str().unwrap(), mounted]);
+        assert!(again.is_some(), "it can be mounted again");
     }
 
     /// What is free on it, in bytes.

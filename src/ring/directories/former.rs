@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::PathBuf;
 
+use super::farewell::Unsynced;
 use super::taking::lock;
 use super::{Directories, State};
 use crate::ring::launch_error::LaunchError;
@@ -172,9 +173,13 @@ impl Directories {
     }
 
     /// When nothing is going on any more: shelves with nothing on them need not be found again.
-    pub(super) fn forget_empty_shelves(&self) -> Result<(), LaunchError> {
+    /// Those whose disk has just failed, or hangs, are not asked.
+    pub(super) fn forget_empty_shelves(&self, failed: &[Unsynced]) -> Result<(), LaunchError> {
         let state = self.state();
-        let mut list = self.known(&state, |folder| holds_sessions(folder).unwrap_or(true));
+        let has_failed = |folder: &WorkFolder| failed.iter().any(|it| it.folder == folder.path());
+        let mut list = self.known(&state, |folder| {
+            has_failed(folder) || holds_sessions(folder).unwrap_or(true)
+        });
         list.extend_from_slice(&state.missing);
         self.write(&list)
     }

@@ -142,7 +142,7 @@ impl WorkFiles for InMemory {
         1
     }
 
-    fn was_stopped_cleanly(&self, _: u128) -> bool {
+    fn was_stopped_cleanly(&self, _: u128, _: Option<Shelf>) -> bool {
         true
     }
 
