@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -902,6 +902,9 @@ fn a_reload_says_what_has_changed_or_what_is_wrong() {
     for (words, says) in [
         (["--client", "bogus"], "it takes an address such as"),
         (["--idle", "x"], "it takes a time such as"),
+        (["--idle", "1M"], "the unit \"M\" does not exist"),
+        (["--idle", "0.5h"], "it is a fraction"),
+        (["--idle", "999ms"], "it takes a second or more"),
     ] {
         let wrong = bitsd(&["sessions", "list"]).args(words).output().unwrap();
         assert_eq!(wrong.status.code(), Some(2));
@@ -1437,6 +1440,54 @@ fn more_time(heard: &str) -> u64 {
     more.unwrap_or_else(|| panic!("none: {heard}"))
         .parse()
         .unwrap()
+}
+
+/// Goal: a start that takes long says so in the log too, and ends soon when it is not to be: no
+/// client has connected.
+#[test]
+fn a_start_that_is_not_to_be_ends_soon() {
+    let ((folder, manager), root) = (service_manager(), tempfile::tempdir().unwrap());
+    let journal = LongJournal::in_root(root.path());
+    let file = folder.path().join("bitsd.toml");
+    fs::write(&file, "limits.shutdown_ms_max = 600_000").unwrap();
+    let mut server = bitsd(&["serve", "--listen", "127.0.0.1:0", "--cores", "1"]);
+    server
+        .arg("--root")
+        .arg(root.path())
+        .arg("--config")
+        .arg(&file);
+    server.env("NOTIFY_SOCKET", folder.path().join(NOTIFY));
+    let mut server = server.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(server.stderr.take().unwrap());
+    hear(&manager, "STATUS=starting: ");
+    let mut line = String::new();
+    while !line.contains("event=start_goes_on") {
+        line.clear();
+        assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
+    }
+    assert!(
+        line.contains("of 1.00 TiB of the journals so far"),
+        "{line}"
+    );
+    rustix::process::kill_process(
+        rustix::process::Pid::from_child(&server),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
+    let began = Instant::now();
+    let status = server.wait().unwrap();
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        began.elapsed()
+    );
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert!(
+        status.success() && rest.contains("event=start_given_up"),
+        "{rest}"
+    );
+    drop(journal);
 }
 
 /// Goal: while sessions are read back, `systemctl status` says how far it is, the start is not cut

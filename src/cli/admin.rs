@@ -21,7 +21,7 @@ use clap::{Args, Subcommand};
 use bitsd::admin::view::SessionView;
 use bitsd::bits::session::Step;
 use bitsd::bits::session_id::SessionId;
-use bitsd::config::Config;
+use bitsd::config::{Config, quantity};
 use bitsd::observe;
 use bitsd::vigil;
 
@@ -136,15 +136,22 @@ fn address(text: &str) -> Result<String, &'static str> {
         .map_err(|_| "it takes an address such as 192.0.2.1")
 }
 
-fn time(text: &str) -> Result<Duration, &'static str> {
-    humantime::parse_duration(text).map_err(|_| "it takes a time such as 90s, 2h or 7d")
+/// As the settings have them: `10 M` is a slip, and not ten months.
+fn time(text: &str) -> Result<Duration, String> {
+    match quantity::parse_duration(text) {
+        Ok(idle) if idle >= Duration::from_secs(1) => Ok(idle),
+        Ok(_) => Err("it takes a second or more".to_owned()),
+        Err(why) => Err(format!("it takes a time such as 90s, 2h or 7d; {why}")),
+    }
 }
 
 impl Which {
     /// As the interface takes it.
     fn pairs(&self) -> Vec<(&'static str, String)> {
         let text = |name, value: &Option<String>| value.clone().map(|value| (name, value));
-        let idle = self.idle.map(|idle| ("idle", idle.as_secs().to_string()));
+        let idle = self
+            .idle
+            .map(|idle| ("idle", idle.as_millis().div_ceil(1_000).to_string()));
         let all = [
             text("location", &self.location),
             text("client", &self.client),

@@ -3,7 +3,7 @@
 //! be cut short (`TimeoutStartSec=`, `TimeoutStopSec=`).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{service, turn};
 use crate::admin::health::{self, Readings};
@@ -23,18 +23,30 @@ pub const BEAT: Duration = Duration::from_secs(2);
 /// A start that goes on gets so much more time with each message.
 const MORE: Duration = Duration::from_secs(60);
 
+/// From then on the log says it too,
+const FIRST_LINE: Duration = Duration::from_secs(10);
+/// and again each time that so much has passed.
+const LINES: Duration = Duration::from_secs(60);
+
 /// Tells it.
 pub struct Herald {
     metrics: Arc<Metrics>,
     /// So much of the journals had been read when it was told last.
     read: Option<u64>,
+    /// When the log is told next that a start still goes on.
+    next_line: Instant,
 }
 
 impl Herald {
     /// By what is counted here.
     pub fn new(metrics: &Arc<Metrics>) -> Self {
         let (metrics, read) = (Arc::clone(metrics), None);
-        Self { metrics, read }
+        let next_line = Instant::now() + FIRST_LINE;
+        Self {
+            metrics,
+            read,
+            next_line,
+        }
     }
 
     /// Tells of a start. It gets more time while the journals are read on, and after that while
@@ -50,6 +62,12 @@ impl Herald {
             false => health::stuck(&readings).is_empty(),
         };
         service::going_on(&format!("starting: {awaited}"), goes_on.then_some(MORE));
+        // Where no service manager listens, the log is all that there is.
+        if Instant::now() >= self.next_line {
+            self.next_line = Instant::now() + LINES;
+            let event = "start_goes_on";
+            tracing::info!(event, "the server starts: {awaited}");
+        }
     }
 
     /// Tells of an end, of which this is the word. Requests have so much time left, and what
