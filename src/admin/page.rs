@@ -16,6 +16,7 @@ use super::page_view::{AttentionView, FolderView, HappenedView, NeedView, Verdic
 use super::survey::Survey;
 use super::view::StatusView;
 use crate::unseen::is_unseen;
+use crate::wall_clock;
 
 /// With its style and its script; the places of the snapshot are in double braces.
 const PAGE: &str = include_str!("page.html");
@@ -260,9 +261,7 @@ fn time(seconds: u64) -> String {
 }
 
 fn moment(at_ms: u64) -> String {
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(at_ms);
-    humantime::format_rfc3339_seconds(at)
-        .to_string()
+    wall_clock::to_the_second(at_ms / 1_000)
         .replace('T', " ")
         .replace('Z', " UTC")
 }

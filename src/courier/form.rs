@@ -1,22 +1,19 @@
 //! The form of an event: CloudEvents 1.0, in the structured mode of JSON. docs/event.schema.json
 //! says the same to programs.
 
-use std::time::{Duration, SystemTime};
-
 use serde::Serialize;
 
 use crate::config::Config;
 use crate::custody::object::StoredObject;
 use crate::http::digest::Hex;
 use crate::server::floor::CloudEvent;
+use crate::wall_clock;
 
 /// The media type of [`body`].
 pub const MEDIA_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 
 const COMPLETED: &str = "io.bitsd.upload.completed.v1";
 const FAILED: &str = "io.bitsd.upload.failed.v1";
-/// The last millisecond of the year 9999: what comes after it has no form (RFC 3339 1).
-const TIME_MS_MAX: u64 = 253_402_300_799_999;
 
 #[derive(Serialize)]
 struct Envelope<'e> {
@@ -118,9 +115,8 @@ pub fn source(config: &Config) -> String {
 }
 
 fn time(ms: u64) -> Option<String> {
-    let is_known = (1..=TIME_MS_MAX).contains(&ms);
-    let time = is_known.then(|| SystemTime::UNIX_EPOCH + Duration::from_millis(ms));
-    time.map(|time| humantime::format_rfc3339_millis(time).to_string())
+    let is_known = (1..=wall_clock::TIME_MS_MAX).contains(&ms);
+    is_known.then(|| wall_clock::to_the_millisecond(ms))
 }
 
 #[cfg(test)]

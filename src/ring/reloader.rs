@@ -43,6 +43,12 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often the log warns of certificates that soon expire, at least.
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// After which time it is looked again whether certificates come to their end.
+fn pause(unchanged: Duration) -> Duration {
+    // Something may change in the second that begins with its moment.
+    unchanged.min(DAY) + Duration::from_secs(1)
+}
+
 /// Reads the settings again.
 pub type ReadSettings = Box<dyn Fn() -> Result<Config, ConfigError> + Send>;
 
@@ -84,9 +90,7 @@ impl Reloads {
         let (shown, directories) = (Arc::clone(&config), Arc::clone(directories));
         let run = move || {
             loop {
-                // Something may change in the second that begins with its moment.
-                let unchanged = reloader.material.unchanged_for() + Duration::from_secs(1);
-                match to_fulfil.recv_timeout(unchanged.min(DAY)) {
+                match to_fulfil.recv_timeout(pause(reloader.material.unchanged_for())) {
                     Ok(asker) => {
                         service::reloading();
                         let outcome = reloader.reload(&directories);
@@ -383,4 +387,18 @@ fn open_named(
 fn named_roots(config: &Config) -> BTreeSet<usize> {
     let locations = config.locations.iter();
     locations.map(|location| location.root).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without certificates, or with a clock that stands before 1970, nothing will ever change.
+    #[test]
+    fn the_next_look_comes_within_a_day_and_a_second() {
+        let second = Duration::from_secs(1);
+        assert_eq!(pause(Duration::ZERO), second);
+        assert_eq!(pause(second), 2 * second);
+        assert_eq!(pause(Duration::MAX), DAY + second);
+    }
 }

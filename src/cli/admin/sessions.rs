@@ -8,6 +8,7 @@ use bitsd::admin::filter::{Filter, id_begun};
 use bitsd::admin::view::SessionView;
 use bitsd::bits::session_id::SessionId;
 use bitsd::observe;
+use bitsd::wall_clock;
 
 use super::conversation::{Conversation, refused, target};
 use super::table::{self, Columns, Reader, Side};
@@ -224,11 +225,7 @@ fn details(session: &SessionView) -> String {
         );
     }
     if let Some(seconds) = session.begun_seconds {
-        let begun = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
-        line(
-            "begun",
-            humantime::format_rfc3339_seconds(begun).to_string(),
-        );
+        line("begun", wall_clock::to_the_second(seconds));
     }
     let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     line("client", or_none(&session.client));

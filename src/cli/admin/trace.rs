@@ -2,10 +2,10 @@
 
 use std::io::ErrorKind;
 use std::process::ExitCode;
-use std::time::{Duration, UNIX_EPOCH};
 
 use bitsd::admin::trace::Traced;
 use bitsd::observe;
+use bitsd::wall_clock;
 
 use super::conversation::{NoConversation, target};
 use super::sessions::begun;
@@ -54,8 +54,7 @@ pub fn run(trace: &Trace) -> Result<ExitCode, Failed> {
 
 /// One line, and the remedy on a second one where there is one.
 fn in_words(traced: &Traced) -> String {
-    let at = UNIX_EPOCH + Duration::from_millis(traced.at_ms);
-    let at = humantime::format_rfc3339_millis(at).to_string();
+    let at = wall_clock::to_the_millisecond(traced.at_ms);
     let time = at.get(11..23).unwrap_or(&at);
     let status = traced
         .status

@@ -1,7 +1,6 @@
 //! Whom a server would let in, and by what it would show who it is: users, certificates, tickets.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, UNIX_EPOCH};
 
 use super::Finding;
 use crate::auth::keytab::Key;
@@ -10,6 +9,7 @@ use crate::config::Config;
 use crate::ring::tls::material::{KnownCertificate, Material};
 use crate::ring::tls::trust::Vouching;
 use crate::verify;
+use crate::wall_clock;
 
 /// Users whom no location lets in: a slip in a name, or in `allow`.
 pub(super) fn users_of_no_location(config: &Config) -> Option<Finding> {
@@ -66,7 +66,7 @@ pub(super) fn certificates(config: &Config) -> Vec<Finding> {
             "{} holds an {} certificate for {names}, until {}",
             known.chain.display(),
             known.kind,
-            humantime::format_rfc3339_seconds(known.not_after()),
+            wall_clock::to_the_second(known.not_after_s),
         ))
     };
     let good = material.known().iter().map(good);
@@ -78,7 +78,7 @@ pub(super) fn certificates(config: &Config) -> Vec<Finding> {
 
 /// Who vouches for clients, and whose revocations are known.
 fn vouching(vouching: &Vouching) -> Vec<Finding> {
-    let until = |s| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(s));
+    let until = wall_clock::to_the_second;
     let authorities = vouching.authorities.iter().map(|authority| {
         let (file, until) = (vouching.file.display(), until(authority.not_after_s));
         let subject = &authority.subject;

@@ -6,7 +6,7 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::{NoServerSessionStorage, ProducesTickets};
@@ -56,13 +56,6 @@ pub struct KnownCertificate {
     not_before_s: u64,
     is_for_servers: bool,
     digest: [u8; 32],
-}
-
-impl KnownCertificate {
-    /// When it expires.
-    pub fn not_after(&self) -> SystemTime {
-        UNIX_EPOCH + Duration::from_secs(self.not_after_s)
-    }
 }
 
 impl Material {
@@ -159,7 +152,7 @@ impl Material {
         for now in &self.known {
             let mut all = before.known.iter();
             if all.any(|known| known.chain == now.chain && known.digest != now.digest) {
-                let until = humantime::format_rfc3339_seconds(now.not_after());
+                let until = wall_clock::to_the_second(now.not_after_s);
                 let chain = now.chain.display();
                 found.push(format!("certificate {chain}: another one, until {until}"));
             }
@@ -174,14 +167,15 @@ impl Material {
         found
     }
 
-    /// For how long nothing changes that [`Self::tell`] would tell.
+    /// For how long nothing changes that [`Self::tell`] would tell; [`Duration::MAX`] if nothing
+    /// will.
     pub fn unchanged_for(&self) -> Duration {
         let now_s = seconds_now();
         let known = self.known.iter();
         let moments = known.flat_map(|known| [known.not_before_s, known.not_after_s]);
         let moments = moments.chain(self.vouching().into_iter().flat_map(Vouching::moments));
         let next_s = moments.filter(|moment| *moment > now_s).min();
-        Duration::from_secs(next_s.unwrap_or(u64::MAX) - now_s)
+        next_s.map_or(Duration::MAX, |next_s| Duration::from_secs(next_s - now_s))
     }
 
     /// Logs what an administrator should know.
