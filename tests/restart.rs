@@ -736,6 +736,15 @@ fn a_program_that_could_not_serve_does_not_take_over() {
     server.stop();
 }
 
+/// Goal: whoever started the server may ignore his own children (`signal(SIGCHLD, SIG_IGN)`), and
+/// so would it then: the new program is asked all the same.
+#[test]
+fn a_server_that_was_started_to_ignore_its_children_makes_way() {
+    let _alone = alone();
+    let server = Server::with(Settings::default().wrapper(&["env", "--ignore-signal=CHLD"]));
+    replace(&server);
+}
+
 /// Its shards have ended, and the disk of its ledger takes its time.
 #[test]
 fn a_stop_that_comes_just_before_the_new_program_begins_is_heard() {

@@ -109,6 +109,10 @@ pub fn survive() -> Result<(), LaunchError> {
         }
     }
     signal_hook::flag::register(SIGXFSZ, Arc::default()).map_err(LaunchError::Signals)?;
+    // Where whoever started this program ignores its children, so does this program, and the
+    // kernel tells nobody how one has ended (wait(2)).
+    // SAFETY: it takes two numbers; no handler of ours is called.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     // Also those that whoever started this program does not want to hear himself.
     set_mask(libc::SIG_UNBLOCK, |_| true);
     Ok(())
