@@ -708,6 +708,41 @@ fn modes_of_files_and_folders_are_those_of_their_location() {
     }
 }
 
+/// Goal: what a client sent is no program, whatever somebody did to all files of the share while it
+/// came (`chmod -R 755`).
+#[test]
+fn no_upload_becomes_a_program() {
+    let settings = Settings::default()
+        .file("[[location]]\nprefix = \"/told\"\nfile_mode = \"0640\"")
+        .wrapper(&["sh", "-c", "umask 027; exec \"$@\"", "sh"]);
+    let server = Server::with(settings);
+    let listed = server.file("listed");
+    fs::create_dir(&listed).unwrap();
+    fs::create_dir(server.file("told")).unwrap();
+    let _has_acl = set_default_acl(&listed, &team_acl());
+    for (path, mode) in [
+        ("plain.bin", 0o755),
+        ("set.bin", 0o4755),
+        ("told/plain.bin", 0o755),
+        ("listed/plain.bin", 0o755),
+        ("listed/set.bin", 0o6755),
+    ] {
+        let mut client = Client::create(server.address(), &format!("/{path}"));
+        client.send(fragment(0..1_000).of(2_000)).assert(200, None);
+        allow(&server.part(client.session()), mode);
+        client
+            .send(fragment(1_000..2_000).of(2_000))
+            .assert(200, None);
+        client.close().assert(200, None);
+        let found = fs::metadata(server.file(path)).unwrap().mode() & 0o7777;
+        assert_eq!(found & 0o7111, 0, "{path}: {found:o}");
+        assert!(
+            path.contains("listed") || found == 0o640,
+            "{path}: {found:o}"
+        );
+    }
+}
+
 #[test]
 fn a_replaced_file_leaves_nothing_to_the_new_one() {
     let server = Server::with(Settings::default().file("allow_overwrite = true"));

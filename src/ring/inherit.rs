@@ -35,6 +35,10 @@ use rustix::ioctl::{self, Getter, Setter, opcode};
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: u32 = 0o666;
+/// Bits that say whose a program is that runs.
+const SET_ID: u32 = 0o7000;
+/// Bits that make a program of a file.
+const RUNS: u32 = SET_ID | 0o111;
 const DEFAULT_ACL: &str = "system.posix_acl_default";
 const ACCESS_ACL: &str = "system.posix_acl_access";
 const LABEL: &str = "security.selinux";
@@ -229,8 +233,12 @@ impl Moving<'_> {
         let has_rest = gifts.acl == self.had.acl
             && gifts.attributes == self.had.attributes
             && gifts.project == self.had.project;
-        let has_mode = gifts.acl.is_some()
-            || (self.mode).is_none_or(|mode| self.stat.st_mode & 0o7777 == u32::from(mode));
+        let has_mode = match self.mode {
+            Some(mode) if gifts.acl.is_none() => self.stat.st_mode & 0o7777 == u32::from(mode),
+            // Somebody may have changed all modes beneath the root: what a client sent never
+            // becomes a program by that.
+            mode => self.stat.st_mode & RUNS & !mode.map_or(0, u32::from) == 0,
+        };
         let has_label = gifts.has_type_of(self.had);
         if has_group && has_rest && has_mode && has_label {
             return Ok(None);
@@ -250,9 +258,14 @@ impl Moving<'_> {
         // Also where the two are the same: the first of two attempts may have been for another
         // folder.
         match &gifts.acl {
-            Some(acl) => note("ACL", give_acl(&file, acl, self.mode)),
-            None if self.had.acl.is_some() => note("mode", take_acl(&file, self.mode)),
-            None if !has_mode => note("mode", give_mode(&file, self.mode)),
+            Some(acl) => {
+                note("ACL", give_acl(&file, acl, self.mode));
+                if self.stat.st_mode & SET_ID != 0 {
+                    note("mode", take_set_id(&file));
+                }
+            }
+            None if self.had.acl.is_some() => note("mode", self.take_acl(&file)),
+            None if !has_mode => note("mode", self.give_mode(&file)),
             None => {}
         }
         if gifts.attributes != self.had.attributes {
@@ -271,6 +284,31 @@ impl Moving<'_> {
             refused,
         }))
     }
+
+    /// Takes off the ACL that the server's own folder gave.
+    fn take_acl(&self, file: &OwnedFd) -> io::Result<()> {
+        match rustix::fs::fremovexattr(file, ACCESS_ACL) {
+            Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+        self.give_mode(file)
+    }
+
+    fn give_mode(&self, file: &OwnedFd) -> io::Result<()> {
+        let mode = match (self.mode, umask()) {
+            (Some(mode), _) => mode.into(),
+            (None, Ok(umask)) => FILE_MODE & !umask,
+            // Without `/proc`: as it was made.
+            (None, Err(_)) => FILE_MODE & self.stat.st_mode,
+        };
+        Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
+    }
+}
+
+/// What an ACL says nothing of.
+fn take_set_id(file: &OwnedFd) -> io::Result<()> {
+    let mode = rustix::fs::fstat(file)?.st_mode & 0o777;
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
 }
 
 fn give_acl(file: &OwnedFd, default: &[u8], mode: Option<u16>) -> io::Result<()> {
@@ -282,23 +320,6 @@ fn give_acl(file: &OwnedFd, default: &[u8], mode: Option<u16>) -> io::Result<()>
         &acl,
         XattrFlags::empty(),
     )?)
-}
-
-/// Takes off the ACL that the server's own folder gave.
-fn take_acl(file: &OwnedFd, mode: Option<u16>) -> io::Result<()> {
-    match rustix::fs::fremovexattr(file, ACCESS_ACL) {
-        Ok(()) | Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-        Err(error) => return Err(error.into()),
-    }
-    give_mode(file, mode)
-}
-
-fn give_mode(file: &OwnedFd, mode: Option<u16>) -> io::Result<()> {
-    let mode = match mode {
-        Some(mode) => mode.into(),
-        None => FILE_MODE & !umask()?,
-    };
-    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?)
 }
 
 /// Gives a folder that was just made its permissions, whatever the umask. Its ACL, if it has
