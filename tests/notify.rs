@@ -377,6 +377,13 @@ fn by_reference_only_a_file_is_a_reply() {
                 symlink("/etc/hostname", &place).unwrap();
                 Act::status(200)
             }
+            3 | 4 => {
+                fs::create_dir(&place).unwrap();
+                if number == 4 {
+                    fs::write(place.join("theirs"), "reply").unwrap();
+                }
+                Act::status(200)
+            }
             // What it writes and then takes back by its status.
             _ => {
                 fs::write(&place, "reply").unwrap();
@@ -387,6 +394,8 @@ fn by_reference_only_a_file_is_a_reply() {
     for expected in [
         Some((200, true)),
         Some((200, true)),
+        None,
+        None,
         None,
         Some((500, false)),
     ] {

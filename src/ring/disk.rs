@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -29,6 +29,7 @@ use super::work_folder::{WorkFolder, ours};
 use crate::config::Io;
 use crate::vault::disk::{Commit, ReplyStat, Shelf, StatResult, WorkKind, WorkStat, millis};
 use crate::vault::names::NamesOf;
+use crate::wall_clock;
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
@@ -270,6 +271,10 @@ fn take_name_away(folder: &WorkFolder, name: &str) -> io::Result<Removal> {
     let Some(stat) = folder.stat(name)? else {
         return Ok(Removal::Done);
     };
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+        folder.remove_folder(name)?;
+        return Ok(Removal::Done);
+    }
     if freeing::held(&stat) < freeing::BIG_BYTES_MIN {
         folder.remove(name)?;
         return Ok(Removal::Done);
@@ -309,10 +314,7 @@ pub fn served(file: OwnedFd) -> io::Result<Option<(OwnedFd, ReplyStat)>> {
 fn age_ms(stat: &rustix::fs::Stat) -> u64 {
     let seconds = u64::try_from(stat.st_mtime).unwrap_or(0);
     let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
-    let modified = SystemTime::UNIX_EPOCH + Duration::new(seconds, nanos);
     // A time that lies in the future (the clock was set back) is no age at all.
-    let age = SystemTime::now()
-        .duration_since(modified)
-        .unwrap_or_default();
-    millis(age)
+    let modified = Duration::from_secs(seconds).saturating_add(Duration::from_nanos(nanos.into()));
+    millis(wall_clock::since_1970().saturating_sub(modified))
 }

@@ -28,6 +28,7 @@ use self::hold::Hold;
 use super::account;
 use crate::diagnosis::is_not_ours;
 use crate::named_file::{kind_without_files, sync_names_in};
+use crate::vault::names::ASIDE_SUFFIX;
 
 pub use locking::Lock;
 
@@ -231,7 +232,12 @@ impl WorkFolder {
         let mut limited = fs::File::from(file).take(bytes_max.saturating_add(1));
         limited.read_to_end(&mut bytes)?;
         match bytes.len() as u64 > bytes_max {
-            true => Err(io::ErrorKind::FileTooLarge.into()),
+            true => Err(io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!(
+                    "{name} in it is larger than {bytes_max} bytes, as none of ours is: move it away"
+                ),
+            )),
             false => Ok(Some(bytes)),
         }
     }
@@ -289,6 +295,26 @@ impl WorkFolder {
         match rustix::fs::unlinkat(&self.descriptor, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes a folder that stands in the place of a file of ours. One with something in it is
+    /// somebody's: it is set aside.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn remove_folder(&self, name: &str) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.descriptor, name, AtFlags::REMOVEDIR) {
+            Err(Errno::NOTEMPTY | Errno::EXIST) => {
+                let aside = format!("{name}{ASIDE_SUFFIX}");
+                Ok(rustix::fs::renameat(
+                    &self.descriptor,
+                    name,
+                    &self.descriptor,
+                    &aside,
+                )?)
+            }
+            result => Ok(result?),
         }
     }
 
