@@ -15,7 +15,9 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use bitsd::config::{Config, LogFormat, LogLevel, instead_of_iis, setting_like, settings_schema};
+use bitsd::config::{
+    Config, ConfigError, LogFormat, LogLevel, instead_of_iis, setting_like, settings_schema,
+};
 use bitsd::observe;
 use bitsd::ring::doctor::{self, Finding};
 use bitsd::ring::handed::Handed;
@@ -90,7 +92,7 @@ fn settle_start(settings: &Settings) -> Result<Config, ExitCode> {
     settings.resolve().map_err(|error| {
         let format = cli::log_format::asked_for(settings.file());
         observe::complain(format, "wrong_settings", &error);
-        ExitCode::from(WRONG_USE)
+        code_of(&error)
     })
 }
 
@@ -152,12 +154,22 @@ fn wrong_command(error: &clap::Error) -> ExitCode {
 /// Makes a token, and shows it.
 fn make_token(token: &Token) -> ExitCode {
     match token.make() {
-        Ok(shown) => show(&shown),
+        Ok(made) => match io::stdout().write_all(made.shown.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                made.take_back();
+                failed(format_args!(
+                    "cannot write the token, so there is none: {error}"
+                ))
+            }
+        },
         Err(error) => {
             say(&error);
             match error {
-                NoToken::Name(_) => ExitCode::from(WRONG_USE),
-                NoToken::Randomness(_) | NoToken::File(..) => ExitCode::FAILURE,
+                NoToken::Name(_) | NoToken::MeansOthers(_) => ExitCode::from(WRONG_USE),
+                NoToken::Randomness(_) | NoToken::Broken { .. } | NoToken::File(..) => {
+                    ExitCode::FAILURE
+                }
             }
         }
     }
@@ -229,13 +241,22 @@ fn show(text: &str) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads it has seen enough (`bitsd check | head`): what was found counts.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => failed(format_args!("cannot write the settings: {error}")),
+        Err(error) => failed(format_args!("cannot write to stdout: {error}")),
     }
 }
 
-fn wrong_settings(error: bitsd::config::ConfigError) -> ExitCode {
+fn wrong_settings(error: ConfigError) -> ExitCode {
     say(format_args!("{error}"));
-    ExitCode::from(WRONG_USE)
+    code_of(&error)
+}
+
+/// A service manager tries again what may be there the next time, and not what is wrong in the
+/// settings themselves.
+fn code_of(error: &ConfigError) -> ExitCode {
+    match error.is_of_named_file() {
+        true => ExitCode::FAILURE,
+        false => ExitCode::from(WRONG_USE),
+    }
 }
 
 const START_FAILED: &str = "start_failed";

@@ -39,23 +39,64 @@ pub enum NoToken {
     /// The user's name cannot stand in the file.
     #[error("{0}")]
     Name(BadAccount),
+    /// In `allow` it means others.
+    #[error(
+        "{0:?} is no name of one user: `allow` takes * for everybody, and what begins with @ for a group"
+    )]
+    MeansOthers(String),
     /// The kernel gives no randomness.
     #[error("no randomness: {0}")]
     Randomness(io::Error),
+    /// The server would not take the file with it.
+    #[error("{file}:{line}: {why}: nothing is appended", file = file.display())]
+    Broken {
+        /// The file.
+        file: PathBuf,
+        /// Of what stands in it, from 1.
+        line: usize,
+        /// What is wrong with that line.
+        why: BadAccount,
+    },
     /// The line could not be appended.
     #[error("cannot write {0}: {1}")]
     File(PathBuf, #[source] io::Error),
 }
 
+/// A token that was made.
+#[derive(Debug)]
+pub struct Made {
+    /// What is to be shown, this once.
+    pub shown: String,
+    /// The file with its line, and how long it was without it and is with it.
+    appended: Option<(File, [u64; 2])>,
+}
+
+impl Made {
+    /// It could not be shown: nobody has it, and its line would be nobody's.
+    pub fn take_back(self) {
+        let Some((file, [before, with_it])) = self.appended else {
+            return;
+        };
+        // Unless somebody else has appended since. What is left is a line for a token that nobody
+        // knows.
+        if file.metadata().is_ok_and(|now| now.len() == with_it) {
+            let _best_effort = file.set_len(before).and_then(|()| file.sync_all());
+        }
+    }
+}
+
 impl Token {
-    /// Makes one; what is to be shown.
+    /// Makes one.
     ///
     /// # Errors
     /// [`NoToken`]
-    pub fn make(&self) -> Result<String, NoToken> {
+    pub fn make(&self) -> Result<Made, NoToken> {
         // Behind it, a line would be a comment.
         if !is_name(&self.user) || self.user.starts_with('#') {
             return Err(NoToken::Name(BadAccount::Name(self.user.clone())));
+        }
+        if self.user == "*" || self.user.starts_with('@') {
+            return Err(NoToken::MeansOthers(self.user.clone()));
         }
         let mut bytes = [0; TOKEN_BYTES];
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
@@ -65,35 +106,55 @@ impl Token {
         // The line must be one that the server takes.
         Accounts::parse("", "", &line).map_err(|(_, bad)| NoToken::Name(bad.why))?;
         match &self.file {
-            Some(file) => {
-                append(file, &line).map_err(|error| NoToken::File(file.clone(), error))?;
-                Ok(format!("{token}\n"))
-            }
-            None => Ok(format!("{token}\nline for tokens_file: {line}")),
+            Some(file) => Ok(Made {
+                appended: Some(append(file, &line)?),
+                shown: format!("{token}\n"),
+            }),
+            None => Ok(Made {
+                appended: None,
+                shown: format!("{token}\nline for tokens_file: {line}"),
+            }),
         }
     }
 }
 
 /// Appends a line, to the last one too if that has no end. Half of one would keep the server from
-/// reading the file, so it is taken away again.
-fn append(path: &Path, line: &str) -> io::Result<()> {
-    let (mut file, is_new) = named_file::open_to_append(path)?;
-    if is_new {
-        let folder = path.parent().filter(|above| !above.as_os_str().is_empty());
-        share_with_group(&file, &std::fs::metadata(folder.unwrap_or(Path::new(".")))?);
-    }
-    let length = file.metadata()?.len();
-    let before = named_file::read_all(&file, ACCOUNTS_BYTES_MAX - ROOM_BYTES)?;
+/// reading the file, so it is taken away again. The file, and how long it was before and is now.
+fn append(path: &Path, line: &str) -> Result<(File, [u64; 2]), NoToken> {
+    let failed = |error| NoToken::File(path.to_owned(), error);
+    let (mut file, before) = open(path).map_err(failed)?;
+    let length = before.len() as u64;
     let gap = match before.last() {
         None | Some(b'\n') => "",
         Some(_) => "\n",
     };
-    let written = file.write_all(format!("{gap}{line}").as_bytes());
-    let result = written.and_then(|()| file.sync_all());
-    if result.is_err() {
-        let _ = file.set_len(length);
+    let more = format!("{gap}{line}");
+    let all = String::from_utf8_lossy(&before) + &*more;
+    if let Err((_, bad)) = Accounts::parse("", "", &all) {
+        return Err(NoToken::Broken {
+            file: path.to_owned(),
+            line: bad.number,
+            why: bad.why,
+        });
     }
-    result
+    let written = file.write_all(more.as_bytes());
+    let result = written.and_then(|()| file.sync_all());
+    if let Err(error) = result {
+        let _ = file.set_len(length);
+        return Err(failed(error));
+    }
+    Ok((file, [length, length + more.len() as u64]))
+}
+
+/// Opens the file of tokens, and reads what stands in it.
+fn open(path: &Path) -> io::Result<(File, Vec<u8>)> {
+    let (file, is_new) = named_file::open_to_append(path)?;
+    if is_new {
+        let folder = path.parent().filter(|above| !above.as_os_str().is_empty());
+        share_with_group(&file, &std::fs::metadata(folder.unwrap_or(Path::new(".")))?);
+    }
+    let before = named_file::read_all(&file, ACCOUNTS_BYTES_MAX - ROOM_BYTES)?;
+    Ok((file, before))
 }
 
 /// Whoever makes the file is mostly root, and the server is not: a folder such as /etc/bitsd
@@ -131,7 +192,8 @@ mod tests {
             user: user.to_owned(),
             file: Some(path.clone()),
         };
-        let (one, other) = (token("a b").make().unwrap(), token("c").make().unwrap());
+        let shown = |user: &str| token(user).make().unwrap().shown;
+        let (one, other) = (shown("a b"), shown("c"));
         assert_ne!(one, other);
         let accounts = Accounts::parse("", "", &fs::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(
@@ -142,14 +204,27 @@ mod tests {
             accounts.owner_of(other.trim()).map(|user| &**user),
             Some("c")
         );
-        for name in ["a:b", "", "a\nb", " a", "#a"] {
+        for name in ["a:b", "", "a\nb", " a", "#a", "*", "@ops"] {
             let refused = token(name).make().unwrap_err();
             assert!(refused.to_string().contains("is no name"), "{refused}");
         }
+        // Nobody has seen it.
+        token("d").make().unwrap().take_back();
         assert_eq!(
             Accounts::parse("", "", &fs::read_to_string(&path).unwrap()).unwrap(),
             accounts
         );
+    }
+
+    #[test]
+    fn nothing_is_appended_to_a_file_that_no_server_takes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens");
+        fs::write(&path, "# ours\nbroken\n").unwrap();
+        let (user, file) = ("a".to_owned(), Some(path.clone()));
+        let refused = Token { user, file }.make().unwrap_err().to_string();
+        assert!(refused.contains("tokens:2: "), "{refused}");
+        assert_eq!(fs::read(&path).unwrap(), b"# ours\nbroken\n");
     }
 
     #[test]

@@ -20,6 +20,20 @@ use crate::named_file;
 #[error(transparent)]
 pub struct ConfigError(Box<Cause>);
 
+impl ConfigError {
+    /// It lies in a file that the settings name, which may be there, or right, at the next try; and
+    /// not in the settings.
+    pub fn is_of_named_file(&self) -> bool {
+        matches!(
+            *self.0,
+            Cause::UnreadableFile(..)
+                | Cause::SecretLength(..)
+                | Cause::BadAccount(..)
+                | Cause::BadKeytab(..)
+        )
+    }
+}
+
 impl From<Cause> for ConfigError {
     fn from(cause: Cause) -> Self {
         Self(Box::new(cause))
