@@ -407,6 +407,28 @@ fn a_file_that_was_changed_is_found_and_a_report_has_all_of_it() {
     let report = String::from_utf8(output.stdout).unwrap();
     assert_eq!((output.status.code(), report.lines().count()), (Some(0), 3));
     assert!(report.contains(",h1/a.bin,30,30,"), "{report}");
+    // As other commands show paths; and by the settings that name the ledger.
+    let output = custody(&["export", "--path", "/h1/"], ledger);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), report);
+    let file = ledger.with_extension("toml");
+    fs::write(
+        &file,
+        format!("custody = {ledger:?}\nroot = \"/nowhere\"\n"),
+    )
+    .unwrap();
+    let by_settings = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        let command = command.arg("custody").args(words).arg("--config");
+        command.arg(&file).output().unwrap()
+    };
+    assert_eq!(by_settings(&["verify"]).status.code(), Some(0));
+    let output = by_settings(&["export", "--path", "h1/"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), report);
+    fs::write(&file, "root = \"/nowhere\"\n").unwrap();
+    let output = by_settings(&["verify"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("names no `custody`"), "{said}");
     let output = custody(&["export", "--path", "none"], ledger);
     assert_eq!(output.status.code(), Some(1));
     let mut full = Command::new(env!("CARGO_BIN_EXE_bitsd"));

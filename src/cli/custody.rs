@@ -1,7 +1,7 @@
 //! `bitsd custody`: is the ledger what was written, and what does it say?
 
 use std::io::{self, BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bitsd::custody::export::{ExportFormat, Exported, export};
@@ -9,7 +9,8 @@ use bitsd::custody::verify::{Audit, Wishes, verify};
 use bitsd::http::digest::{Hex, parse_hex};
 use bitsd::unseen;
 
-use super::{failed, say};
+use super::settings::Settings;
+use super::{failed, log_format, say};
 
 pub const EXAMPLES: &str = "\
 Examples:
@@ -21,7 +22,9 @@ docs/evidence.md says what a line tells, and what the chain proves.";
 
 pub const VERIFY_EXAMPLES: &str = "\
 Examples:
-  bitsd custody verify /var/lib/bitsd-custody
+  bitsd custody verify
+  bitsd custody verify --config /etc/bitsd-lab.toml
+  bitsd custody verify /evidence/ledger              of another host, say
   bitsd custody verify --head $(journalctl -u bitsd | grep -o 'head=[0-9a-f]*' | tail -n 1 | cut -c 6-)
 
 The end of the ledger is proven by nothing in it. The log has the hash of the last line once a day
@@ -55,11 +58,70 @@ enum Task {
     Export(Export),
 }
 
+/// Where the ledger is.
+#[derive(Debug, clap::Args)]
+struct Place {
+    /// The folder of `custody` [default: that of the settings file, or /var/lib/bitsd-custody].
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// Settings file of the server [default: /etc/bitsd.toml, if there is one].
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        env = "BITSD_CONFIG",
+        hide_env_values = true
+    )]
+    config: Option<PathBuf>,
+}
+
+impl Place {
+    /// The folder. Of the settings only that key is read: a ledger may be looked at where none of
+    /// what else they name is.
+    fn folder(&self) -> Result<PathBuf, String> {
+        if let Some(folder) = &self.folder {
+            return Ok(folder.clone());
+        }
+        let settings = Settings::in_file(self.config.clone());
+        let Some(file) = settings.file() else {
+            return Ok(PathBuf::from(DEFAULT));
+        };
+        let named = log_format::text_of(file).map(|text| custody_in(&text));
+        match (named, &self.config) {
+            (Some(Some(folder)), _) => Ok(folder),
+            (Some(None) | None, None) => Ok(PathBuf::from(DEFAULT)),
+            (Some(None), Some(file)) => Err(format!(
+                "{} names no `custody`: name the folder of the ledger",
+                file.display()
+            )),
+            (None, Some(file)) => Err(format!("{} cannot be read", file.display())),
+        }
+    }
+
+    /// What to say where the ledger cannot be read.
+    fn failed(folder: &Path, error: &io::Error) -> ExitCode {
+        let hint = match error.kind() {
+            io::ErrorKind::NotFound => {
+                ": name the folder of the ledger, or the settings file with --config"
+            }
+            _ => "",
+        };
+        failed(format_args!("{}: {error}{hint}", folder.display()))
+    }
+}
+
+/// The folder that a settings file names.
+fn custody_in(text: &str) -> Option<PathBuf> {
+    let said = log_format::said_in(text, "custody")?;
+    let said: toml::Table = format!("said = {said}").parse().ok()?;
+    let folder = said.get("said")?.as_str()?;
+    (!folder.is_empty()).then(|| PathBuf::from(folder))
+}
+
 #[derive(Debug, clap::Args)]
 struct Verify {
-    /// The folder of `custody`.
-    #[arg(value_name = "DIR", default_value = DEFAULT)]
-    folder: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// Read each published file, and compare it with its line.
     #[arg(long)]
     files: bool,
@@ -73,9 +135,8 @@ struct Verify {
 
 #[derive(Debug, clap::Args)]
 struct Export {
-    /// The folder of `custody`.
-    #[arg(value_name = "DIR", default_value = DEFAULT)]
-    folder: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// Only uploads whose path beneath the root begins so.
     #[arg(long, value_name = "PREFIX", default_value = "")]
     path: String,
@@ -110,15 +171,16 @@ fn run_verify(wanted: &Verify) -> ExitCode {
         looks_at_files: wanted.files,
         begins_later: wanted.begins_later,
     };
-    let verified = match verify(&wanted.folder, &wishes) {
+    let folder = match wanted.place.folder() {
+        Ok(folder) => folder,
+        Err(why) => return failed(why),
+    };
+    let verified = match verify(&folder, &wishes) {
         Ok(verified) => verified,
-        Err(error) => return failed(format_args!("{}: {error}", wanted.folder.display())),
+        Err(error) => return Place::failed(&folder, &error),
     };
     if verified.lines == 0 && verified.discrepancies_count == 0 {
-        return failed(format_args!(
-            "{}: there is no ledger",
-            wanted.folder.display()
-        ));
+        return failed(format_args!("{}: there is no ledger", folder.display()));
     }
     verified.discrepancies.iter().for_each(say);
     let more = verified.discrepancies_count - verified.discrepancies.len() as u64;
@@ -132,6 +194,7 @@ fn run_verify(wanted: &Verify) -> ExitCode {
     }
     match verified.discrepancies_count {
         0 => ExitCode::SUCCESS,
+        1 => failed("1 discrepancy"),
         count => failed(format_args!("{count} discrepancies")),
     }
 }
@@ -193,8 +256,14 @@ fn run_export(wanted: &Export) -> ExitCode {
         out: BufWriter::new(io::stdout().lock()),
         has_failed: false,
     };
-    let exported = export(&wanted.folder, &wanted.path, format, &mut out)
-        .and_then(|exported| out.flush().map(|()| exported));
+    // As `status` and the log of a request show paths.
+    let path = wanted.path.trim_start_matches('/');
+    let folder = match wanted.place.folder() {
+        Ok(folder) => folder,
+        Err(why) => return failed(why),
+    };
+    let exported =
+        export(&folder, path, format, &mut out).and_then(|exported| out.flush().map(|()| exported));
     match exported {
         Ok(Exported {
             damaged,
@@ -208,7 +277,7 @@ fn run_export(wanted: &Export) -> ExitCode {
         // Whoever reads it has seen enough (`| head`).
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) if out.has_failed => failed(format_args!("cannot write: {error}")),
-        Err(error) => failed(format_args!("{}: {error}", wanted.folder.display())),
+        Err(error) => Place::failed(&folder, &error),
     }
 }
 
