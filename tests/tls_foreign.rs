@@ -268,6 +268,68 @@ fn put_uploads_to_whom_it_believes() {
     server.assert_file("insecure.bin", 1, 10_000_000);
 }
 
+/// Goal: whoever makes a certificate by hand hears what is wrong with it, in words.
+#[test]
+fn put_says_what_a_certificate_lacks() {
+    let folder = tempfile::tempdir().unwrap();
+    for (file, extensions, says) in [
+        // As `openssl req -x509` makes one that is asked for nothing else.
+        (
+            "authority",
+            &["subjectAltName=DNS:localhost"][..],
+            "that of an authority (CA:TRUE)",
+        ),
+        (
+            "nameless",
+            &["basicConstraints=critical,CA:FALSE"],
+            "names no host (subjectAltName)",
+        ),
+        (
+            "client",
+            &[
+                "basicConstraints=critical,CA:FALSE",
+                "subjectAltName=DNS:localhost",
+                "extendedKeyUsage=clientAuth",
+            ],
+            "is not for servers (extendedKeyUsage)",
+        ),
+    ] {
+        let (chain, key) = (
+            folder.path().join(file),
+            folder.path().join(format!("{file}.key")),
+        );
+        let mut openssl = Command::new("openssl");
+        openssl.args([
+            "req",
+            "-x509",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+        ]);
+        openssl.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+        for extension in extensions {
+            openssl.args(["-addext", extension]);
+        }
+        let made = openssl
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&chain)
+            .output();
+        let Ok(made) = made else {
+            return skip("there is no openssl");
+        };
+        assert!(made.status.success(), "{}", text(&made));
+        let ca = chain.to_str().unwrap().to_owned();
+        let server = Server::with(listener("", &[&Pair { chain, key }]));
+        let output = put(&server, "localhost", "x.bin", &["--cacert", &ca]);
+        assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+        assert!(text(&output).contains(says), "{says}: {}", text(&output));
+    }
+}
+
 #[test]
 fn put_says_at_once_why_it_does_not_believe() {
     let authority = Authority::new();
@@ -279,7 +341,7 @@ fn put_says_at_once_why_it_does_not_believe() {
         (
             "127.0.0.1",
             &["--cacert", good][..],
-            "not for 127.0.0.1, but for",
+            "not for 127.0.0.1, but for localhost: use",
         ),
         (
             "localhost",

@@ -263,18 +263,23 @@ fn of_certificate(why: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Re
         Why::NotValidForName => {
             f.write_str("the server's certificate is not for this host: use the name that is in it")
         }
+        Why::NotValidForNameContext { presented, .. } if presented.is_empty() => f.write_str(
+            "the server's certificate names no host (subjectAltName): whoever runs the server must \
+             make one that does",
+        ),
         Why::NotValidForNameContext {
             expected,
             presented,
-        } => write!(
-            f,
-            "the server's certificate is not for {}, but for {}: use that name in the URL",
-            expected.to_str(),
-            match presented.is_empty() {
-                true => "nobody".to_owned(),
-                false => presented.join(", "),
-            }
-        ),
+        } => {
+            let names: Vec<_> = presented.iter().map(|name| plain_name(name)).collect();
+            write!(
+                f,
+                "the server's certificate is not for {}, but for {}: use that name in the URL",
+                expected.to_str(),
+                names.join(", ")
+            )
+        }
+        Why::InvalidPurpose | Why::InvalidPurposeContext { .. } => f.write_str(NOT_FOR_SERVERS),
         Why::Expired | Why::ExpiredContext { .. } => f.write_str(
             "the server's certificate has expired: whoever runs the server must renew it (or the \
              clock of this machine is wrong)",
@@ -283,8 +288,25 @@ fn of_certificate(why: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Re
             "the server's certificate is not valid yet: look at the clock of this machine",
         ),
         Why::Revoked => f.write_str("the server's certificate is revoked"),
+        // Of which rustls has no word of its own, but webpki has.
+        Why::Other(other) => match other.to_string() {
+            why if why.contains("CaUsedAsEndEntity") => f.write_str(
+                "the server's certificate is that of an authority (CA:TRUE), which none of a server \
+                 may be: whoever runs the server must make one without that, or one that it signs",
+            ),
+            why if why.contains("Eku") => f.write_str(NOT_FOR_SERVERS),
+            why => write!(f, "the server's certificate is not accepted: {why}"),
+        },
         other => write!(f, "the server's certificate is not accepted: {other}"),
     }
+}
+
+const NOT_FOR_SERVERS: &str = "the server's certificate is not for servers (extendedKeyUsage): whoever runs the server \
+                               must make one with serverAuth";
+
+/// A name as a certificate has it, of which rustls gives `DnsName("host")`.
+fn plain_name(presented: &str) -> &str {
+    presented.split('"').nth(1).unwrap_or(presented)
 }
 
 /// A connection, secure or not.
