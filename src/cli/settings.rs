@@ -29,7 +29,8 @@ pub struct Settings {
     )]
     config: Option<PathBuf>,
     /// Read no settings file, not even /etc/bitsd.toml.
-    #[arg(long, overrides_with = "config")]
+    // Not `overrides_with`, which knows no variables: `BITSD_CONFIG` would be in its way.
+    #[arg(long)]
     no_config: bool,
     #[command(flatten)]
     keys: Keys,
