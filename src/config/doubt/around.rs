@@ -1,11 +1,13 @@
 //! Who gets at the files of a location by another one, whose root its own lies within: people whom
 //! it does not let in, or those whom it does, for what it forbids.
 
+use std::fs;
 use std::path::{self, PathBuf};
 
 use crate::auth::policy::Allowed;
 use crate::config::keys::Access;
 use crate::config::{Config, Download, Location};
+use crate::vigil;
 
 /// What is to be known, in words.
 pub(super) fn of_roots(config: &Config) -> Vec<String> {
@@ -54,7 +56,10 @@ fn way_into(config: &Config, outer: &Location, inner: &Location) -> Option<Strin
 
 /// Where the files of a location lie.
 fn folder(config: &Config, location: &Location) -> Option<PathBuf> {
-    let root = path::absolute(&config.roots[location.root]).ok()?;
+    let root = &config.roots[location.root];
+    // A link leads there as well.
+    let real = vigil::at(root, || fs::canonicalize(root));
+    let root = real.or_else(|_| path::absolute(root)).ok()?;
     Some(match location.has_own_root {
         true => root,
         false => root.join(location.prefix.as_str()),
