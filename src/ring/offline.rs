@@ -11,6 +11,8 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, Stat};
@@ -111,17 +113,33 @@ struct Resting {
     _until_the_end: Lock,
 }
 
+/// Whose a folder is, if it is somebody else's.
+fn other_owner(folder: &Path) -> Option<u32> {
+    let owner = std::fs::metadata(folder).ok()?.uid();
+    (owner != account::our_id()).then_some(owner)
+}
+
 impl Resting {
     fn open(config: &Config) -> Result<Self, String> {
         let path = &config.work_dir;
         let failed = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
-        let work = WorkFolder::open(path, true).map_err(|why| match why {
-            // Not the remedy of a start: whoever runs this is mostly root, and not the server.
-            BadFolder::Owner(owner) => failed(&format_args!(
+        // Not the remedy of a start: whoever runs this is root, or somebody else, and not the
+        // server.
+        let of_owner = |owner| {
+            failed(&format_args!(
                 "it belongs to {}: run this as that account, by `sudo -u {}`",
                 account::user(owner),
                 account::to_chown(owner)
-            )),
+            ))
+        };
+        let work = WorkFolder::open(path, true).map_err(|why| match why {
+            BadFolder::Owner(owner) => of_owner(owner),
+            BadFolder::Io(error)
+                if error.kind() == io::ErrorKind::PermissionDenied
+                    && let Some(owner) = other_owner(path) =>
+            {
+                of_owner(owner)
+            }
             why => why.to_words(path),
         })?;
         // Before a lock is made in it.
