@@ -369,7 +369,8 @@ fn a_ticket_may_be_bound_to_the_certificate_that_the_client_has_seen() {
             return;
         };
         let (anna, end_point) = (house.anna(), house.end_point());
-        let wrong = [&end_point[..end_point.len() - 1], b"\0"].concat();
+        let mut wrong = end_point.clone();
+        *wrong.last_mut().unwrap() ^= 1;
         let token = |end_point| {
             let wish = Wish {
                 end_point,
