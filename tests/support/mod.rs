@@ -47,3 +47,14 @@ pub fn skip(why: &str) {
     );
     eprintln!("SKIPPED: {why}");
 }
+
+/// The lines of a log that tell of a shard that stood still in a call, such as one to its disk. A
+/// machine that is busy with something else is enough for the others.
+pub fn stalls_in_calls(log: &str) -> impl Iterator<Item = &str> {
+    let is_of_machine = |line: &str| {
+        let what = line.split(" what=").nth(1).unwrap_or_default();
+        what.contains("computing") || what.contains("the clock came late")
+    };
+    let stalls = log.lines().filter(|line| line.contains("shard_stalled"));
+    stalls.filter(move |line| !is_of_machine(line))
+}
