@@ -16,7 +16,7 @@ use support::client::{Client, fragment};
 use support::host::{allow, run};
 use support::mount::{Disk, Silent};
 use support::server::{Server, Settings};
-use support::{PATIENCE, skip, wait_until};
+use support::{PATIENCE, skip, stalls_in_calls, wait_until};
 
 /// A file system that takes nothing until this is dropped.
 struct Frozen(PathBuf);
@@ -93,7 +93,8 @@ fn the_first_touch_of_a_frozen_disk_holds_up_nobody_else() {
     drop(frozen);
     sent.join().unwrap().close().assert(200, None);
     assert_eq!(fs::read(root.join("a.bin")).unwrap().len(), 20_000);
-    assert!(!server.log().contains("shard_stalled"), "{}", server.log());
+    let log = server.log();
+    assert_eq!(stalls_in_calls(&log).next(), None, "{log}");
 }
 
 /// More uploads than may wait for a disk that does not answer: nothing of what runs is refused.
@@ -137,7 +138,8 @@ fn all_uploads_go_on_when_a_disk_thaws_however_many_waited_and_for_how_long() {
             .assert(200, None);
         client.close().assert(200, None);
     }
-    assert!(!server.log().contains("shard_stalled"), "{}", server.log());
+    let log = server.log();
+    assert_eq!(stalls_in_calls(&log).next(), None, "{log}");
 }
 
 /// The lines that something says, as they come.
