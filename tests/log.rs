@@ -265,7 +265,10 @@ fn commands_that_cannot_say_what_they_have_to_say_end_with_their_code() {
 /// A pager that is paused: all of it comes when it goes on.
 #[test]
 fn what_was_asked_for_waits_for_its_reader() {
-    for words in [&["check", "--help"][..], &["check", "--no-config"]] {
+    for words in [
+        &["check", "--help"][..],
+        &["check", "--no-config", "--listen", "127.0.0.1:0"],
+    ] {
         let (folder, _) = root();
         let (mut reader, writer) = full_pipe();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
