@@ -1,17 +1,21 @@
 //! The real binary, started for one test and ended with it.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::raw::Raw;
 use super::wait_until;
+
+/// So long it takes to read what was said before an end.
+const REST_MAX: Duration = Duration::from_secs(5);
 
 /// A running server and its root.
 pub struct Server {
@@ -259,10 +263,16 @@ impl Server {
         kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
     }
 
-    /// Waits, within bounds, for its end.
+    /// Waits, within bounds, for its end, and for the rest of what it said on stderr.
     #[track_caller]
     pub fn wait(&mut self) -> ExitStatus {
-        wait(&mut self.child)
+        let status = wait(&mut self.child);
+        // Whatever it has started may have stderr for longer.
+        let deadline = Instant::now() + REST_MAX;
+        while Arc::strong_count(&self.log) > 1 && Instant::now() < deadline {
+            thread::park_timeout(Duration::from_millis(2));
+        }
+        status
     }
 
     /// Asks it to stop and waits for its end, which must be a good one.
@@ -348,16 +358,18 @@ fn command(root: &Path, settings: &Settings) -> Command {
     command
 }
 
+/// Whole lines only: who has seen the beginning of one may read to its end.
 fn drain_stderr(child: &mut Child) -> Arc<Mutex<String>> {
     let log = Arc::new(Mutex::new(String::new()));
-    let mut stderr = child.stderr.take().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let sink = Arc::clone(&log);
     thread::spawn(move || {
-        let mut bytes = [0; 4096];
-        while let Ok(read @ 1..) = stderr.read(&mut bytes) {
+        let mut line = Vec::new();
+        while let Ok(1..) = stderr.read_until(b'\n', &mut line) {
             sink.lock()
                 .unwrap()
-                .push_str(&String::from_utf8_lossy(&bytes[..read]));
+                .push_str(&String::from_utf8_lossy(&line));
+            line.clear();
         }
     });
     log
