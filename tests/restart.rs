@@ -401,7 +401,7 @@ fn a_client_that_takes_its_time_between_two_requests_is_waited_for() {
         "others need not wait"
     );
     // What the client does; nothing is waited for.
-    thread::sleep(Duration::from_millis(600).saturating_sub(answered.elapsed()));
+    thread::sleep(Duration::from_millis(400).saturating_sub(answered.elapsed()));
     let answer = slow.send(PING).receive();
     answer.assert(200, None);
     assert_eq!(answer.field("Connection"), Some("close"));
