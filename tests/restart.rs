@@ -69,6 +69,7 @@ fn a_client_that_goes_on_hears_which_answer_is_the_last() {
 
 #[test]
 fn a_first_request_that_comes_while_the_server_stops_is_served() {
+    let _alone = alone();
     let mut server = Server::with(Settings::default().flags(&["--log-level", "debug"]));
     let mut late = server.connect();
     server.wait_for_log("event=connected");
@@ -86,6 +87,7 @@ fn a_first_request_that_comes_while_the_server_stops_is_served() {
 
 #[test]
 fn an_idle_client_finds_an_end_and_no_reset() {
+    let _alone = alone();
     let mut server = Server::start();
     let mut idle = server.connect();
     idle.send(PING).receive().assert(200, None);
@@ -804,6 +806,7 @@ fn what_is_asked_for_during_the_start_is_done_once_the_server_serves() {
 /// Who looks at the settings is ended by whoever hangs up.
 #[test]
 fn commands_other_than_serve_are_ended_by_signals() {
+    let _alone = alone();
     let script = "kill -HUP $$; exec \"$@\"";
     let mut command = Command::new("env");
     // Whoever runs the tests may ignore it (nohup).
