@@ -315,9 +315,9 @@ fn an_expired_ticket_is_401() {
     realm.set_patience(1);
     let house = House::of(realm, "").unwrap();
     let began = Instant::now();
-    let lines = house.shows(&house.realm.log_in("anna", &["-l", "2s"]));
+    let lines = house.shows(&house.realm.log_in("anna", &["-l", "6s"]));
     wait_until("the ticket has expired", || {
-        began.elapsed() > Duration::from_secs(5)
+        began.elapsed() > Duration::from_secs(9)
     });
     let mut client = house.plain("/a.bin");
     client.lines = lines;
