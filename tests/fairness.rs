@@ -144,7 +144,7 @@ fn heads_in_a_row_leave_the_others_their_turns() {
 /// stands still, and all that its clients send in that time is there when it goes on.
 #[test]
 fn a_server_that_stood_still_blames_nobody() {
-    let limits = "[limits]\nhead_ms_max = 2000\nidle_ms_max = 2500\nbody_stall_ms_max = 2000";
+    let limits = "[limits]\nhead_ms_max = 3000\nidle_ms_max = 3500\nbody_stall_ms_max = 3000";
     let server = one_shard(limits);
     let pid = Pid::from_raw(i32::try_from(server.pid()).unwrap()).unwrap();
     let head = "BITS_POST /a HTTP/1.1\r\nHost: x\r\nBITS-Packet-Type: Ping\r\n";
