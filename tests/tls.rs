@@ -835,7 +835,10 @@ fn flood(address: SocketAddr, trust: &Arc<ClientConfig>, count: usize) -> Durati
 
 #[test]
 fn hands_are_shaken_at_a_rate_and_whoever_runs_goes_on() {
-    const PER_SECOND: usize = 40;
+    const PER_SECOND: usize = 10;
+    const COUNT: usize = 4 * PER_SECOND;
+    // Those of a tenth of a second come at once.
+    const TAKES: Duration = Duration::from_millis(3_700);
     let authority = Authority::new();
     let pair = authority.server("ec", &["localhost"]);
     let limits = format!("[limits]\nhandshakes_per_second_max = {PER_SECOND}\n");
@@ -845,7 +848,7 @@ fn hands_are_shaken_at_a_rate_and_whoever_runs_goes_on() {
     let mut running = Client::over(server.secure(), "/a.bin", Some(&trust));
     running.try_create().assert(200, None);
     let took = thread::scope(|scope| {
-        let flood = scope.spawn(|| flood(server.secure(), &trust, 2 * PER_SECOND));
+        let flood = scope.spawn(|| flood(server.secure(), &trust, COUNT));
         // Meanwhile nobody else waits for a turn.
         running.send_rest(0, 4 << 20, 1 << 20);
         running.close().assert(200, None);
@@ -855,14 +858,13 @@ fn hands_are_shaken_at_a_rate_and_whoever_runs_goes_on() {
         assert!(!flood.is_finished(), "they had their turns all at once");
         flood.join().unwrap()
     });
-    // Those of a tenth of a second came at once.
-    assert!(took >= Duration::from_millis(1_700), "{took:?}");
+    assert!(took >= TAKES, "{took:?}");
     // Silent ones take no turn, and hold next to nothing.
     let silent: Vec<_> = (0..200).map(|_| Raw::connect(server.secure())).collect();
     let began = Instant::now();
     drop(Client::over(server.secure(), "/c.bin", Some(&trust)));
     assert!(
-        began.elapsed() < Duration::from_secs(2),
+        began.elapsed() < Duration::from_secs(10),
         "{:?}",
         began.elapsed()
     );
@@ -870,8 +872,8 @@ fn hands_are_shaken_at_a_rate_and_whoever_runs_goes_on() {
     let faster = server.settings().file.replace(&limits, "");
     server.reload(&faster);
     server.wait_for_log("the settings were reloaded");
-    let took = flood(server.secure(), &trust, 2 * PER_SECOND);
-    assert!(took < Duration::from_millis(1_700), "{took:?}");
+    let took = flood(server.secure(), &trust, COUNT);
+    assert!(took < TAKES, "{took:?}");
 }
 
 /// In case that somebody waits for what never comes.
