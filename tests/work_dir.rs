@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -88,8 +88,10 @@ fn what_has_the_place_of_the_file_for_commits_costs_no_upload() {
     half.close().assert(200, None);
     server.wait_for_log("commit is a link: the server has made its own again");
     // One that nobody can take away.
-    fs::remove_file(&commit).unwrap();
-    fs::create_dir_all(commit.join("kept")).unwrap();
+    wait_until("a folder has its place", || {
+        let _ = fs::remove_file(&commit);
+        fs::create_dir_all(commit.join("kept")).is_ok()
+    });
     upload(&server, "/other/second", 10);
     server.wait_for_log("commit is a folder: remove it");
     let log = server.log();
@@ -154,6 +156,29 @@ fn what_a_start_could_not_remove_is_named_by_check_and_start() {
 /// Nothing is wrong with the disk, and who looks at it finds nothing.
 #[test]
 fn what_ended_a_session_or_spoilt_a_stop_is_told_with_what_helps() {
+    wait_until(
+        "a stop comes before the work directory is made again",
+        || {
+            let log = log_of_a_spoilt_stop();
+            let line = log
+                .lines()
+                .find(|line| line.contains("event=stop_not_safe"));
+            if line.is_none() && log.contains("it was made again") {
+                return false;
+            }
+            assert!(line.is_some_and(|line| line.contains("remedy=")), "{log}");
+            true
+        },
+    );
+}
+
+/// Removes the folder of a server that may just make something in it.
+#[track_caller]
+fn remove_folder(path: &Path) {
+    wait_until("it is removed", || fs::remove_dir_all(path).is_ok());
+}
+
+fn log_of_a_spoilt_stop() -> String {
     let mut server = Server::start();
     let mut client = Client::create(server.address(), "/a");
     client.send(fragment(0..10).of(20)).assert(200, None);
@@ -170,14 +195,10 @@ fn what_ended_a_session_or_spoilt_a_stop_is_told_with_what_helps() {
     server.wait_for_log(
         "ending=\"poisoned\" remedy=\"keep other programs out of the work directory\"",
     );
-    fs::remove_dir_all(server.file(".bitsd")).unwrap();
+    remove_folder(&server.file(".bitsd"));
     server.terminate();
     assert!(server.wait().success());
-    let log = server.log();
-    let line = log
-        .lines()
-        .find(|line| line.contains("event=stop_not_safe"));
-    assert!(line.is_some_and(|line| line.contains("remedy=")), "{log}");
+    server.log()
 }
 
 #[test]
@@ -714,7 +735,7 @@ fn a_work_directory_that_is_removed_is_made_again() {
     let mut server = Server::start();
     let mut lost = Client::create(server.address(), "/lost.bin");
     lost.send(fragment(0..10).of(20)).assert(200, None);
-    fs::remove_dir_all(server.file(".bitsd")).unwrap();
+    remove_folder(&server.file(".bitsd"));
     // No client hears of it, and nothing has to be restarted.
     upload(&server, "/a.bin", 10);
     server.wait_for_log("it was made again");
@@ -758,10 +779,15 @@ fn a_work_directory_that_is_emptied_is_filled_again() {
     let mut server = Server::start();
     let note = server.file(".bitsd/owner");
     for entry in fs::read_dir(server.file(".bitsd")).unwrap() {
-        fs::remove_file(entry.unwrap().path()).unwrap();
+        match fs::remove_file(entry.unwrap().path()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            removed => removed.unwrap(),
+        }
     }
     server.wait_for_log("event=work_dir_mended");
-    assert!(note.exists() && server.file(".bitsd/lock").exists());
+    wait_until("all of it is there again", || {
+        note.exists() && server.file(".bitsd/lock").exists()
+    });
     let mut client = Client::create(server.address(), "/a.bin");
     client.send(fragment(0..10).of(20)).assert(200, None);
     let (status, said) = Server::refused(server.root(), &Settings::default());
@@ -875,9 +901,11 @@ fn a_file_of_the_servers_that_is_opened_to_others_is_told_of() {
     client.send(fragment(0..20)).assert(200, None);
     let work = server.file(".bitsd");
     let said_of = |path: &Path| {
-        server.wait_for_log(&format!("{} (mode 0666)", path.display()));
+        let words = format!("{} (mode 0666)", path.display());
+        server.wait_for_log(&words);
         let log = server.log();
-        log.lines().last().unwrap().to_owned()
+        let line = log.lines().rfind(|line| line.contains(&words));
+        line.unwrap().to_owned()
     };
     let (lock, journal) = (work.join("lock"), files_of(&work, ".journal").remove(0));
     allow(&lock, 0o666);
