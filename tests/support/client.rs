@@ -253,6 +253,14 @@ impl Client {
         self.raw.send(content(self.seed, start, start + bytes));
     }
 
+    /// The same, as long as the server takes it.
+    pub fn try_send_part(&mut self, fragment: &Fragment, bytes: u64) {
+        let start = fragment.range.start;
+        let mut text = self.head(fragment).into_bytes();
+        text.extend(content(self.seed, start, start + bytes));
+        let _is_taken = self.raw.try_send(text);
+    }
+
     /// Sends the head of a fragment only.
     #[track_caller]
     pub fn send_head(&mut self, fragment: &Fragment) {
