@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
 use support::host::{Tmpfs, folder_and_root, run};
 use support::server::{Server, Settings};
+use support::wait_until;
 
 /// Two disks, whose mount points are on a third one.
 struct Host {
@@ -54,8 +55,12 @@ impl Host {
         assert!(run(&["mount", "--bind", text(&disk), text(&point)]));
     }
 
+    /// What a server has open is closed a moment after its end.
+    #[track_caller]
     fn unmount(&self, name: &str) {
-        assert!(run(&["umount", text(&self.point(name))]));
+        wait_until("it is unmounted", || {
+            run(&["umount", text(&self.point(name))])
+        });
     }
 
     /// Locations of these names.

@@ -22,7 +22,7 @@ use support::client::{Client, E_ACCESSDENIED, E_INVALIDARG, SESSION_NOT_FOUND, f
 use support::host::{allow, as_nobody, folder_and_root_of_nobody, make_pipe, run};
 use support::mount::Disk;
 use support::server::{Server, Settings};
-use support::{PATIENCE, skip};
+use support::{PATIENCE, skip, wait_until};
 
 /// Uploads a small file and closes it.
 #[track_caller]
@@ -194,6 +194,12 @@ fn nothing_gets_out_whatever_is_swapped_meanwhile() {
 
 // -- mounts
 
+/// What a server has looked at is closed a moment later.
+#[track_caller]
+fn unmount(point: &str) {
+    wait_until("it is unmounted", || run(&["umount", point]));
+}
+
 #[test]
 fn a_folder_on_another_mount_is_refused_at_create_and_named() {
     let server = Server::with(making_folders());
@@ -220,11 +226,13 @@ fn a_folder_on_another_mount_is_refused_at_create_and_named() {
     client.close().assert(403, Some(E_ACCESSDENIED));
     server.wait_for_log("the disk refused to publish a file");
     assert_eq!(server.part_bytes(client.session()), 1000);
-    assert!(run(&["umount", &path("plain")]) && is_covered);
+    assert!(is_covered);
+    unmount(&path("plain"));
     client.close().assert(200, None);
     server.assert_file("plain/a.bin", 1, 1000);
-    assert!(run(&["umount", &path("bound")]) && is_bound);
-    assert!(run(&["umount", &path("disk")]));
+    assert!(is_bound);
+    unmount(&path("bound"));
+    unmount(&path("disk"));
 }
 
 #[test]
@@ -238,7 +246,7 @@ fn a_file_that_is_a_mount_is_not_replaced_and_told_so() {
         return skip("a file cannot be mounted (needs root)");
     }
     assert_refused(&server, "/a.bin", &["something is mounted on"]);
-    assert!(run(&["umount", &path("a.bin")]));
+    unmount(&path("a.bin"));
     upload(&server, "/a.bin");
 }
 
