@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::IFlags;
 use sha2::{Digest as _, Sha256};
@@ -27,7 +28,19 @@ struct Kept {
     _folder: tempfile::TempDir,
 }
 
+/// What is left of a day of the ledger, so that it does not end within a test.
+const REST_OF_DAY_MIN: Duration = Duration::from_secs(30);
+
+fn await_tomorrow_if_it_is_near() {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let left = 86_400 - since.as_secs() % 86_400;
+    if left < REST_OF_DAY_MIN.as_secs() {
+        std::thread::sleep(Duration::from_secs(left));
+    }
+}
+
 fn kept(lines: &str) -> Kept {
+    await_tomorrow_if_it_is_near();
     let folder = tempfile::tempdir().unwrap();
     let ledger = folder.path().join("custody");
     fs::create_dir(&ledger).unwrap();
@@ -118,7 +131,7 @@ fn a_line_stands_there_when_the_close_is_acked() {
 
 #[test]
 fn uploads_that_end_without_a_file_have_lines_too() {
-    let kept = kept("session_timeout = \"1s\"");
+    let kept = kept("session_timeout = \"3s\"");
     let (server, ledger) = (&kept.server, &kept.ledger);
     let mut cancelled = Client::create(server.address(), "/cancelled.bin");
     cancelled.send(fragment(0..10).of(30)).assert(200, None);
