@@ -665,7 +665,7 @@ fn while_the_server_stops_nobody_is_asked_again() {
 #[test]
 fn replies_end_with_their_session_time() {
     let backend = Backend::always(Act::body(b"reply"));
-    let server = server(BY_VALUE, &backend, "session_timeout = \"1s\"");
+    let server = server(BY_VALUE, &backend, "session_timeout = \"3s\"");
     let (mut client, answer) = upload(&server, "/a.bin", 500);
     let url = answer.field("BITS-Reply-URL").unwrap();
     assert_eq!(client.get(url, "").body, b"reply");

@@ -306,7 +306,7 @@ fn a_session_without_progress_expires_while_the_server_runs() {
 
 #[test]
 fn a_session_that_is_being_received_does_not_expire() {
-    let server = Server::with(Settings::default().file("session_timeout = \"1s\""));
+    let server = Server::with(Settings::default().file("session_timeout = \"3s\""));
     let mut client = Client::create(server.address(), "/a.bin");
     client.send_part(&fragment(0..200), 100);
     // Longer than the time-out, on the clock of another session that does expire.
@@ -611,7 +611,7 @@ fn an_upload_without_any_byte_goes_sooner_than_one_that_has_some() {
 #[test]
 fn an_upload_without_any_byte_is_not_held_open_by_fragments_without_bytes() {
     let settings = Settings::default().flags(&["--cores", "1"]);
-    let server = Server::with(settings.file("empty_session_timeout = \"1s\""));
+    let server = Server::with(settings.file("empty_session_timeout = \"3s\""));
     let mut held = Client::create(server.address(), "/held.bin");
     held.send_head(&fragment(0..10));
     let _later = Client::create(server.address(), "/later.bin");

@@ -54,7 +54,7 @@ fn locations_that_share_a_root_do_not_touch_each_others_sessions() {
     let shared = folder.path().join("shared");
     std::fs::create_dir(&shared).unwrap();
     let mut server = with(&format!(
-        "[[location]]\nprefix = \"one\"\nroot = {shared:?}\nsession_timeout = \"1s\"\n\
+        "[[location]]\nprefix = \"one\"\nroot = {shared:?}\nsession_timeout = \"3s\"\n\
          [[location]]\nprefix = \"two\"\nroot = {shared:?}"
     ));
     let mut one = Client::create(server.address(), "/one/1.bin");
@@ -176,7 +176,7 @@ fn a_client_has_so_many_sessions_where_a_location_says_so() {
 
 #[test]
 fn expired_uploads_are_looked_for_as_often_as_the_settings_say() {
-    let file = "session_timeout = \"1s\"\ncleanup_interval = \"2s\"";
+    let file = "session_timeout = \"3s\"\ncleanup_interval = \"4s\"";
     let server = with(file);
     let mut client = Client::create(server.address(), "/a.bin");
     client.send(fragment(0..10).of(20)).assert(200, None);
