@@ -216,7 +216,7 @@ fn an_event_is_told_until_it_is_taken_and_always_the_same() {
     ];
     let count = acts.len();
     let webhook = Backend::start(move |_, number| acts[number.min(count - 1)].clone());
-    let settings = to(&webhook, "").file("timeout = \"1s\"");
+    let settings = to(&webhook, "").file("timeout = \"3s\"");
     let server = Server::with(settings);
     let client = upload(&server, "/a.bin", 100);
     webhook.wait_for(count);
@@ -374,7 +374,7 @@ fn one_client_that_owes_too_much_is_in_nobody_elses_way() {
 #[test]
 fn one_webhook_that_hangs_holds_no_upload_up() {
     let webhook = Backend::always(Act::Hang);
-    let server = Server::with(to(&webhook, "").file("in_flight_max = 2"));
+    let server = Server::with(to(&webhook, "").file("in_flight_max = 2\ntimeout = \"10m\""));
     for number in 0..50 {
         upload(&server, &format!("/{number}.bin"), 10);
     }
