@@ -41,7 +41,7 @@ fn serves_others(server: &Server, name: &str) {
     other.send(fragment(0..5_000).of(5_000)).assert(200, None);
     other.close().assert(200, None);
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(5), "{name}: {took:?}");
+    assert!(took < Duration::from_secs(15), "{name}: {took:?}");
 }
 
 #[test]
