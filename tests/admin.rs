@@ -600,8 +600,10 @@ fn a_socket_that_somebody_removes_is_made_again() {
     let mode = std::fs::metadata(&watched.socket).unwrap().permissions();
     assert_eq!(mode.mode() & 0o777, 0o660);
     // Something else in its place is left alone, and told once.
-    std::fs::remove_file(&watched.socket).unwrap();
-    std::fs::create_dir(&watched.socket).unwrap();
+    wait_until("a folder has its place", || {
+        let _ = std::fs::remove_file(&watched.socket);
+        std::fs::create_dir(&watched.socket).is_ok()
+    });
     watched.server.wait_for_log("event=admin_socket_lost");
     std::fs::remove_dir(&watched.socket).unwrap();
     wait_until("it is made again", || {
