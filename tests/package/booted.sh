@@ -16,7 +16,7 @@ line=0
 
 # Waits for a condition, within bounds.
 until_so() {
-    local deadline=$((SECONDS + 60))
+    local deadline=$((SECONDS + 180))
     until "$@" >/dev/null 2>&1; do
         if [ "$SECONDS" -ge "$deadline" ]; then
             echo "waited in vain: $*"
