@@ -552,8 +552,8 @@ fn computed_ns(server: &Server) -> u64 {
 }
 
 /// Measured is what it computes, since waits on a busy machine say nothing. That both kinds cost
-/// the same hash stands in `src/auth/accounts.rs`; this finds whatever else would tell them apart. They
-/// take turns, so that both meet the same machine.
+/// the same hash stands in `src/auth/accounts.rs`; this finds whatever else would tell them apart.
+/// They take turns, so that both meet the same machine.
 #[test]
 fn a_user_that_does_not_exist_costs_as_much_as_one_that_does() {
     const TURNS: u32 = 5;
