@@ -152,7 +152,9 @@ pub fn misspelt_variables() -> Vec<String> {
 
 fn misspelt(names: impl Iterator<Item = String>) -> Vec<String> {
     let ours = rows().filter(|row| row.has_flag).map(variable);
-    let ours: Vec<_> = ours.chain(["BITSD_CONFIG".to_owned()]).collect();
+    let ours: Vec<_> = ours
+        .chain(["BITSD_CONFIG", "BITSD_ADMIN_SOCKET"].map(str::to_owned))
+        .collect();
     let mut told: Vec<_> = names
         .filter(|name| name.starts_with("BITSD_") && !ours.contains(name))
         .filter_map(|name| {
@@ -320,7 +322,8 @@ mod tests {
             ("BITSD_AUTH", Some("auth stands in the settings file only")),
             ("BITSD_ALLOW_FROM", Some("BITSD_ALLOW_FROM sets nothing")),
             ("BITSD_UPLOAD_BYTES_MAX", Some("sets nothing")),
-            ("BITSD_ADMIN_SOCKET", Some("sets nothing")),
+            ("BITSD_ADMIN_SOCKET", None),
+            ("BITSD_ADMIN_SOCKETS", Some("BITSD_ADMIN_SOCKET")),
             ("BITSD_FREE_BYTES_MIN", Some("sets nothing")),
             ("BITSD_ROOT", None),
             ("BITSD_CONFIG", None),
