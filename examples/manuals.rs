@@ -44,11 +44,29 @@ fn main() -> Result<(), Box<dyn Error>> {
     let completions = folder.join("completions");
     std::fs::create_dir_all(&completions)?;
     for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut cli::Cli::command(), "bitsd", &completions)?;
+        let mut command = without_hidden(&cli::Cli::command());
+        clap_complete::generate_to(shell, &mut command, "bitsd", &completions)?;
     }
     let schema = format!("{:#}\n", settings_schema());
     std::fs::write(folder.join("bitsd.schema.json"), schema)?;
     Ok(())
+}
+
+/// A command without flags that are for programs alone: completions would offer them.
+fn without_hidden(command: &Command) -> Command {
+    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let shown = Command::new(command.get_name().to_owned())
+        .args(shown.cloned())
+        .subcommands(command.get_subcommands().map(without_hidden))
+        .propagate_version(command.is_propagate_version_set());
+    let shown = match command.get_about() {
+        Some(about) => shown.about(about.clone()),
+        None => shown,
+    };
+    match command.get_version() {
+        Some(version) => shown.version(version.to_owned()),
+        None => shown,
+    }
 }
 
 /// The day of the source, as pages have it.

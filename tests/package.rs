@@ -185,6 +185,8 @@ fn completions_are_what_the_shells_take() {
         for word in ["serve", "sessions", "work-dir", "recursive"] {
             assert!(text.contains(word), "{shell}: {word}");
         }
+        // A flag that only a server gives to its successor.
+        assert!(!text.contains("successor"), "{shell}");
         // bash is everywhere; the other two are read where they are.
         if let Some((is_good, said)) = ask(shell, &["-n", file.to_str().unwrap()]) {
             assert!(is_good && said.is_empty(), "{shell}: {said}");
