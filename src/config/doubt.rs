@@ -129,7 +129,10 @@ impl Config {
                 far.join(", ")
             )
         });
-        let is_loose = |root: &&PathBuf| root.is_relative() && ***root != *Path::new(ROOT_DEFAULT);
+        // Whoever writes the default meant to have it, also as `uploads`.
+        let default = Path::new(ROOT_DEFAULT);
+        let bare = |path: &'_ Path| path.strip_prefix(".").unwrap_or(path).to_owned();
+        let is_loose = |root: &&PathBuf| root.is_relative() && bare(root) != bare(default);
         let loose: Vec<_> = (self.roots.iter().filter(is_loose))
             .map(|root| root.display().to_string())
             .collect();
@@ -383,6 +386,11 @@ mod tests {
             ("admin_listen = \"127.0.0.1:9180\"".to_owned(), ""),
             ("root = \"up\"".to_owned(), "where the root up is depends"),
             ("root = \"./uploads\"".to_owned(), ""),
+            ("root = \"uploads/\"".to_owned(), ""),
+            (
+                "root = \"../uploads\"".to_owned(),
+                "where the root ../uploads is depends",
+            ),
         ] {
             let told = config(&lines).doubts();
             match expected {
