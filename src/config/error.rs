@@ -1,5 +1,6 @@
 //! Why there is no configuration, and where in flags or file the cause stands.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -51,7 +52,7 @@ pub(super) enum Cause {
     #[error("{0}: the character U+{code:04X} is {2}", code = u32::from(*.1))]
     Lookalike(Place, char, &'static str),
     #[error("{0}: {message}{hint}, in: {line}", message = .1.message().replace('\n', ", "), hint = hint(.2), line = .0.line_text())]
-    Syntax(Place, #[source] toml::de::Error, Option<&'static str>),
+    Syntax(Place, #[source] toml::de::Error, Option<Cow<'static, str>>),
     #[error("{0}: a backslash in double quotes begins an escape: write / in a prefix or a path, or put the text in \
              'single quotes', in: {line}", line = .0.line_text())]
     Escape(Place),
@@ -114,8 +115,8 @@ pub(super) enum Cause {
 }
 
 /// What else is to be known of a mistake.
-fn hint(words: &Option<&'static str>) -> String {
-    words.map_or(String::new(), |words| format!(" ({words})"))
+fn hint(words: &Option<Cow<'static, str>>) -> String {
+    (words.as_ref()).map_or(String::new(), |words| format!(" ({words})"))
 }
 
 /// What is wrong with a URL that names a user.

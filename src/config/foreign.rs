@@ -1,5 +1,10 @@
 //! What people write who know other programs: their names of keys, and their forms of files.
 
+use std::borrow::Cow;
+
+use super::permissions::{DIR_MODE, FILE_MODE};
+use super::text::no_hint;
+
 /// What other programs have keys for; in lower case.
 pub(super) fn said_otherwise(key: &str) -> Option<&'static str> {
     let mut known = SAID_OTHERWISE.iter();
@@ -79,8 +84,31 @@ const TIMEOUT: &str = "session_timeout is how long an unfinished upload is kept;
                        connection may be silent, and [events] has a timeout of its own";
 
 /// What else is to be known of a line that is no TOML, of a file that is none perhaps.
-pub(super) fn not_toml(file: &str, line: &str) -> Option<&'static str> {
+pub(super) fn not_toml(file: &str, line: &str) -> Option<Cow<'static, str>> {
     let (file, line) = (file.trim_start(), line.trim());
+    zero_before(line).or_else(|| in_other_words(file, line).map(Cow::Borrowed))
+}
+
+/// `0640`: TOML has no number that begins with 0.
+fn zero_before(line: &str) -> Option<Cow<'static, str>> {
+    let (key, value) = line.split_once('=')?;
+    let value = value.split('#').next().unwrap_or_default().trim();
+    let is_digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    if value.len() < 2 || !value.starts_with('0') || !is_digits {
+        return None;
+    }
+    let mode = match key.trim() {
+        "file_mode" => FILE_MODE.hint,
+        "dir_mode" => DIR_MODE.hint,
+        _ => no_hint,
+    };
+    Some(match mode(value) {
+        Some(hint) => hint.trim_start_matches("; ").to_owned().into(),
+        None => "no number begins with 0".into(),
+    })
+}
+
+fn in_other_words(file: &str, line: &str) -> Option<&'static str> {
     let value = line.split_once('=').map(|(_, value)| value.trim());
     let bare = value.map(|value| value.trim_end_matches(';').trim_end());
     let is_truth = |word: &&str| bare.is_some_and(|bare| bare.eq_ignore_ascii_case(word));
