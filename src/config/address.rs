@@ -72,6 +72,11 @@ fn cannot_be_bound(address: &SocketAddr) -> Option<String> {
     })
 }
 
+/// What is said of a port alone.
+pub(super) fn port_alone(port: u16) -> String {
+    format!("the address is missing; all of this machine are [\"0.0.0.0:{port}\", \"[::]:{port}\"]")
+}
+
 fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
     let not_an_address = |hint: &str| {
         let hint = format!(
@@ -88,6 +93,14 @@ fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
                 quoted(text)
             ))),
         };
+    }
+    if text.starts_with(['/', '@']) || text.starts_with("unix:") {
+        return Err(not_an_address(": a Unix socket is not taken here"));
+    }
+    if text.contains('%') {
+        return Err(not_an_address(
+            ": a zone is the number of its interface (`ip link` shows it), not its name, as in [fe80::1%2]:8080",
+        ));
     }
     if text.contains(',') {
         let each: Vec<_> = text.split(',').map(|one| quoted(one.trim())).collect();
@@ -109,10 +122,8 @@ fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
     }
     let without_address = text.strip_prefix('*').unwrap_or(text);
     let port = without_address.strip_prefix(':').unwrap_or(without_address);
-    if port.parse::<u16>().is_ok() {
-        return Err(not_an_address(&format!(
-            ": the address is missing; all of this machine are [\"0.0.0.0:{port}\", \"[::]:{port}\"]"
-        )));
+    if let Ok(port) = port.parse() {
+        return Err(not_an_address(&format!(": {}", port_alone(port))));
     }
     if let Some(address) = (text.strip_suffix('/')).filter(|text| parse_address(text).is_ok()) {
         return Err(not_an_address(&format!(
@@ -209,6 +220,17 @@ mod tests {
             (
                 ":::8080",
                 Some("\"[::]:8080\"? An IPv6 address stands in brackets"),
+            ),
+            ("/run/x.sock", Some(": a Unix socket is not taken here")),
+            (
+                "unix:///run/x.sock",
+                Some(": a Unix socket is not taken here"),
+            ),
+            (
+                "[fe80::1%eth0]:8080",
+                Some(
+                    ": a zone is the number of its interface (`ip link` shows it), not its name, as in [fe80::1%2]:8080",
+                ),
             ),
             ("::1", Some(": the port is missing")),
             ("[::1]", Some(": the port is missing")),

@@ -7,6 +7,11 @@ use super::text::no_hint;
 
 /// What other programs have keys for; in lower case.
 pub(super) fn said_otherwise(key: &str) -> Option<&'static str> {
+    let begins =
+        |start: &str| (key.get(..start.len())).is_some_and(|it| it.eq_ignore_ascii_case(start));
+    if begins("listen_") || begins("listen-") {
+        return Some(LISTEN);
+    }
     let mut known = SAID_OTHERWISE.iter();
     let is_it = |names: &[&str]| names.iter().any(|name| key.eq_ignore_ascii_case(name));
     let found = known.find(|(names, _)| is_it(names));
@@ -79,6 +84,9 @@ const SAID_OTHERWISE: [(&[&str], &str); 12] = [
         "a [[certificate]] has chain and key, and a [[listener]] has tls = true",
     ),
 ];
+
+const LISTEN: &str =
+    "addresses stand in listen; those with TLS in a [[listener]], with address and tls = true";
 
 const TIMEOUT: &str = "session_timeout is how long an unfinished upload is kept; limits.idle_ms_max bounds how long a \
                        connection may be silent, and [events] has a timeout of its own";

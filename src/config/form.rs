@@ -6,10 +6,11 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::address::parse_addresses;
+use super::address::{self, parse_addresses};
 use super::complaint::{Complaint, quoted};
 use super::quantity;
 use super::text::Text;
+use crate::auth::policy::Scheme;
 use crate::http::path::parse_target;
 
 /// A value of any key.
@@ -69,6 +70,8 @@ pub(super) enum Unit {
     Bytes,
     /// Bytes, a power of two.
     PowerOfTwoBytes,
+    /// A plain number of hundredths.
+    Percent,
     /// A plain number of milliseconds, as the key's name says.
     Milliseconds,
     /// Held in milliseconds; written as seconds, or as a string with a unit.
@@ -193,7 +196,7 @@ impl Form {
     pub fn explain(&self, why: Complaint, written: &str) -> Complaint {
         let written = written.trim_matches(['"', '\'']);
         let hint = match (self, &why) {
-            (Self::Number(number), _) if number.may_be_unlimited => no_bound(written),
+            (Self::Number(number), _) => number.hint(&why, written),
             (Self::Prefix, Complaint::Unusable | Complaint::Prefix(_)) => of_prefix(written),
             (_, Complaint::NotOneOf(text)) => self.hint(text),
             (_, Complaint::Unusable) => self.hint(written),
@@ -207,7 +210,14 @@ impl Form {
 
     fn hint(&self, text: &str) -> Option<String> {
         match self {
+            Self::Words(words) if *words == Scheme::WORDS && is_none(text) => {
+                Some("; did you mean [], which asks nobody?".to_owned())
+            }
             Self::Word(words) | Self::Words(words) => nearest(words, text),
+            Self::Addresses => {
+                let port = text.parse::<u16>().ok()?;
+                Some(format!("; {}", address::port_alone(port)))
+            }
             Self::Text(kind) | Self::TextOrNone(kind) | Self::Texts(kind) => (kind.hint)(text),
             _ => None,
         }
@@ -323,6 +333,25 @@ impl Number {
         }
     }
 
+    /// The number that somebody meant.
+    fn hint(&self, why: &Complaint, written: &str) -> Option<String> {
+        let unlimited = self.may_be_unlimited.then(|| no_bound(written));
+        if let Some(unlimited) = unlimited.flatten() {
+            return Some(unlimited);
+        }
+        if *why != Complaint::NoNumber {
+            return None;
+        }
+        let meant = match self.unit {
+            Unit::Milliseconds => quantity::parse_duration(written).ok()?.as_millis(),
+            Unit::Percent => written.strip_suffix('%')?.trim_end().parse().ok()?,
+            _ => return None,
+        };
+        let meant = u64::try_from(meant).ok()?;
+        let is_taken = self.bounds.contains(&meant);
+        is_taken.then(|| format!("; did you mean {meant}?"))
+    }
+
     fn takes(&self) -> String {
         let (min, max) = (self.bounds.start(), self.bounds.end());
         let (min, max) = (self.unit.in_words(*min), self.unit.in_words(*max));
@@ -330,7 +359,7 @@ impl Number {
             _ if self.may_be_unlimited => format!("{min} to {max}, or {}", quoted(UNLIMITED)),
             Unit::PowerOfTwoBytes => format!("powers of two from {min} to {max}"),
             Unit::Milliseconds => format!("{min} to {max} (milliseconds)"),
-            Unit::One | Unit::Bytes | Unit::Duration => format!("{min} to {max}"),
+            Unit::One | Unit::Percent | Unit::Bytes | Unit::Duration => format!("{min} to {max}"),
         }
     }
 }
@@ -345,7 +374,11 @@ impl Unit {
                 let duration = quantity::parse_duration(text).map_err(Complaint::Quantity)?;
                 u64::try_from(duration.as_millis()).map_err(|_| Complaint::OutOfBounds)
             }
-            Self::One | Self::Milliseconds => Err(Complaint::InQuotes),
+            Self::One | Self::Percent | Self::Milliseconds => Err(match text.parse::<i64>() {
+                Ok(_) => Complaint::InQuotes,
+                // Without quotes it would be no TOML.
+                Err(_) => Complaint::NoNumber,
+            }),
         }
     }
 
@@ -356,7 +389,7 @@ impl Unit {
 
     fn in_words(self, number: u64) -> String {
         match self {
-            Self::One | Self::Milliseconds => number.to_string(),
+            Self::One | Self::Percent | Self::Milliseconds => number.to_string(),
             Self::Bytes | Self::PowerOfTwoBytes => quantity::render_size(number),
             Self::Duration => quantity::render_duration(Duration::from_millis(number)),
         }
@@ -364,10 +397,16 @@ impl Unit {
 
     fn to_toml(self, number: u64) -> String {
         match self {
-            Self::One | Self::Milliseconds => number.to_string(),
+            Self::One | Self::Percent | Self::Milliseconds => number.to_string(),
             Self::Bytes | Self::PowerOfTwoBytes | Self::Duration => quoted(&self.in_words(number)),
         }
     }
+}
+
+/// Somebody wants nothing of it.
+fn is_none(written: &str) -> bool {
+    const WORDS: [&str; 5] = ["none", "no", "off", "false", "anonymous"];
+    (WORDS.iter()).any(|word| word.eq_ignore_ascii_case(written))
 }
 
 /// Somebody wants no bound, and does not know the word for it.

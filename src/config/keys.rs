@@ -67,9 +67,9 @@ keys! {
         events: EventSettings = EventSettings::default(),
     } {
         /// Addresses to listen on, without TLS. `[::]` takes IPv6 only; `0.0.0.0` beside it takes
-        /// IPv4.
+        /// IPv4. The default holds where there is no `[[listener]]`.
         listen: Vec<SocketAddr> = vec![SocketAddr::from(([127, 0, 0, 1], 8080))],
-            Row::of(Form::Addresses).flag().note("; the default holds where there is no [[listener]]");
+            Row::of(Form::Addresses).flag();
         /// Where sessions are recorded, and where the unfinished uploads to roots on its file
         /// system live. Those to other roots live in `.bitsd` there.
         work_dir: PathBuf = PathBuf::new(),
@@ -494,7 +494,7 @@ keys! {
         /// wait. The default is a hundredth of a file system of less than 25 GiB.
         free_bytes_min: u64 = FREE_BYTES_MIN, Row::of(bytes(0..=1024 * TIB));
         /// What may be reserved ahead of all uploads to a file system, in percent of what is free.
-        reserve_share_max: u64 = 25, Row::of(count(0..=100));
+        reserve_share_max: u64 = 25, Row::of(number(Unit::Percent, 0..=100));
         /// How long space stays reserved for an upload that makes no progress, in milliseconds.
         reserve_ms_max: u64 = 60_000, Row::of(milliseconds(100..=3_600_000));
     }

@@ -74,7 +74,7 @@ fn schema_of(row: &'static Row) -> Json {
             let (min, max) = (min.div_ceil(divisor), max / divisor);
             let mut any = vec![json!({ "type": "integer", "minimum": min, "maximum": max })];
             any.extend(match number.unit {
-                Unit::One | Unit::Milliseconds => None,
+                Unit::One | Unit::Percent | Unit::Milliseconds => None,
                 Unit::Bytes | Unit::PowerOfTwoBytes => Some(text(&size_pattern())),
                 Unit::Duration => Some(text(&duration_pattern())),
             });

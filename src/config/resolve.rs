@@ -222,7 +222,12 @@ fn resolve_location(given: &Given) -> Result<Location, ConfigError> {
         && let Value::Texts(words) = &entry.value
         && Algorithms::from_words(words).is_none()
     {
-        return Err(entry.refused(Complaint::Needs(DIGESTS_TAKE.to_owned())));
+        return Err(
+            entry.refused(match words.iter().any(|word| word == NO_DIGEST) {
+                true => Complaint::Meant(Box::new(Complaint::Unusable), NONE_ALONE.to_owned()),
+                false => Complaint::Needs(DIGESTS_TAKE.to_owned()),
+            }),
+        );
     }
     let policy = given.fill::<Policy>();
     if let (true, Algorithms::None, Some(entry)) =
@@ -356,7 +361,13 @@ fn check_access(
 }
 
 fn needs_file(key: &str) -> Complaint {
-    Complaint::Needs(format!("`{key}`: the file in which they stand"))
+    let what = match key {
+        "users_file" => "users and their passwords stand",
+        "tokens_file" => "tokens stand",
+        FINGERPRINTS => "fingerprints of certificates stand",
+        _ => "keys of this server in Kerberos stand",
+    };
+    Complaint::Needs(format!("`{key}`: the file in which the {what}"))
 }
 
 /// `None` if the type is "none". The secret is read only where it is used.
@@ -490,6 +501,8 @@ const WORK_DIR_NAME: &str = ".bitsd";
 const CORES_MAX: usize = 256;
 const DIGESTS_TAKE: &str =
     "\"none\", \"sha-256\", or [\"sha-256\", \"sha-1\"]: SHA-1 alone proves little";
+const NO_DIGEST: &str = "none";
+const NONE_ALONE: &str = "; \"none\" stands alone";
 const WEBHOOK: &str = "webhook";
 const NATS: &str = "nats";
 /// The key of the file of certificates.

@@ -151,7 +151,19 @@ fn values_out_of_bounds_are_refused_in_words_naming_the_bounds() {
         ("[limits]\nbody_blocks_per_shard = 0", "it takes 1 to 512"),
         (
             "[limits]\nidle_ms_max = \"1s\"",
+            "is no number: it takes 100 to 3600000 (milliseconds); did you mean 1000?",
+        ),
+        (
+            "[limits]\nidle_ms_max = \"1000\"",
             "is a string: it takes 100 to 3600000 (milliseconds), without quotes",
+        ),
+        (
+            "[limits]\nreserve_share_max = \"25%\"",
+            "is no number: it takes 0 to 100; did you mean 25?",
+        ),
+        (
+            "[limits]\npath_depth_max = \"unlimited\"",
+            "is no number: it takes 0 to 1100",
         ),
         (
             "session_timeout = \"2 fortnights\"",
@@ -167,7 +179,7 @@ fn values_out_of_bounds_are_refused_in_words_naming_the_bounds() {
         ),
         (
             "sessions_per_client_max = \"many\"",
-            "= \"many\" is a string: it takes 1 to 1000000, or \"unlimited\", without quotes",
+            "= \"many\" is no number: it takes 1 to 1000000, or \"unlimited\"",
         ),
         ("cleanup_interval = \"361d\"", "it takes 1s to 360d"),
         ("host_id_fallback = \"366d\"", "it takes 1s to 365d"),
@@ -198,7 +210,7 @@ fn wrong_types_are_refused_with_their_place() {
         (
             "listen = 80",
             "1:10",
-            "it takes `ADDR:PORT`, or an array of them",
+            "it takes `ADDR:PORT`, or an array of them; the address is missing; all of this machine are [\"0.0.0.0:80\"",
         ),
         (
             "listen = \"localhost\"",
@@ -780,6 +792,18 @@ fn what_is_asked_of_clients_is_read_with_its_files() {
         ),
         ("digest = \"sha256\"", "did you mean \"sha-256\"?"),
         ("digest = [\"SHA_1\"]", "did you mean \"sha-1\"?"),
+        (
+            "digest = [\"none\", \"sha-256\"]",
+            "; \"none\" stands alone",
+        ),
+        ("digest = \"sha-1\"", "SHA-1 alone proves little"),
+        ("auth = \"none\"", "did you mean [], which asks nobody?"),
+        (
+            "auth = \"negotiate\"",
+            "needs `keytab`: the file in which the keys of this server in Kerberos stand",
+        ),
+        ("listen_tls = \"[::]:1\"", "with address and tls = true"),
+        ("listen_foo = \"[::]:1\"", "addresses stand in listen"),
         (
             "publish = \"last_fragment\"",
             "did you mean \"last-fragment\"?",
