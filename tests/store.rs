@@ -152,6 +152,34 @@ fn a_check_is_bounded_and_leaves_nothing_at_a_store() {
     assert_eq!(store.moto.objects(), 0, "{said}");
 }
 
+/// Whoever has given no credentials hears so, and where they are looked for.
+#[test]
+fn a_check_without_credentials_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bitsd.toml");
+    let store = "store = \"s3\"\nstore_bucket = \"b\"\nstore_endpoint = \"http://127.0.0.1:1\"\n";
+    fs::write(&file, store).unwrap();
+    let metadata = |word| format!("AWS_EC2_METADATA_DISABLED={word}");
+    for metadata in [metadata("true"), metadata("false")] {
+        let checked = Command::new("env")
+            .args(["-i", "AWS_CONFIG_FILE=/dev/null", &metadata])
+            .arg("AWS_SHARED_CREDENTIALS_FILE=/dev/null")
+            // Where metadata would be, nobody listens.
+            .arg("AWS_EC2_METADATA_SERVICE_ENDPOINT=http://127.0.0.1:1/")
+            .arg(env!("CARGO_BIN_EXE_bitsd"))
+            .args(["check", "--listen", "127.0.0.1:0", "--config"])
+            .arg(&file)
+            .arg("--root")
+            .arg(folder.path())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&checked.stderr);
+        let told =
+            "cannot be tried: no AWS credentials were found (looked for in AWS_ACCESS_KEY_ID";
+        assert!(said.contains(told) && !said.contains(".;"), "{said}");
+    }
+}
+
 #[test]
 fn files_of_every_size_and_name_become_objects() {
     let Some(store) = Store::start() else { return };

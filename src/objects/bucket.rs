@@ -118,6 +118,9 @@ impl StoreTrouble {
 /// What helps against most of what a store says.
 pub const LOOK_AT_STORE: &str = "look at the store: its credentials, its bucket, its space";
 
+/// What is said first where there is nothing to sign a request with.
+pub const NO_CREDENTIALS: &str = "no AWS credentials were found";
+
 /// Codes of S3.
 const OF_CREDENTIALS: &[&str] = &[
     "ExpiredToken",
@@ -135,6 +138,8 @@ impl fmt::Display for StoreTrouble {
             Self::Exists => f.write_str("another object has that name"),
             Self::Gone => f.write_str("the store has lost the upload"),
             Self::Refused(why) | Self::Settings(why) => f.write_str(why),
+            // Nothing was asked.
+            Self::Doubt(why) if why.starts_with(NO_CREDENTIALS) => f.write_str(why),
             Self::Doubt(why) => write!(f, "no clear answer: {why}"),
             Self::Unreadable(why) => write!(f, "an answer that makes no sense: {why}"),
             Self::Local(error) => write!(f, "the disk failed: {error}"),
