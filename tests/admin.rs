@@ -662,6 +662,13 @@ fn sessions_are_listed_shown_and_ended() {
     assert_eq!(none, "");
     let mut client = Client::create(server.address(), "/host-7/a.zip");
     client.send(fragment(0..100).of(300)).assert(200, None);
+    for words in [
+        &["list", "--path", "typo/*"][..],
+        &["cancel", "--path", "typo/*", "--dry-run"],
+    ] {
+        let listed = watched.command(&[&["sessions"], words].concat());
+        assert_eq!(text(&listed), "no upload is like that\n");
+    }
     let listed = watched.command(&["sessions", "list", "--path", "host-7/*"]);
     let page = text(&listed);
     assert_eq!(listed.status.code(), Some(0), "{page}");

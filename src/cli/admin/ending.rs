@@ -11,7 +11,8 @@ use bitsd::observe;
 
 use super::conversation::Conversation;
 use super::sessions::{
-    ask, begun, code_of, one_of, plain, print, table_of, tell_unread, the_one, whole,
+    NONE_LIKE_THAT, ask, begun, code_of, one_of, plain, print, table_of, tell_unread, the_one,
+    whole,
 };
 use super::table::Reader;
 use super::{End, Failed, Knower, Offline, not_offline, orders};
@@ -149,7 +150,7 @@ impl Told {
 
     fn finish(mut self, is_all_known: bool) -> Result<ExitCode, Failed> {
         if self.ended + self.left == 0 {
-            self.say("no upload is like that\n");
+            self.say(NONE_LIKE_THAT);
         }
         if let Some(failed) = self.not_written {
             let (why, ended, left) = (failed.why, self.ended, self.left);

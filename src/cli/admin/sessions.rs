@@ -94,7 +94,11 @@ pub fn list_all(list: &List, offline: Offline) -> Result<ExitCode, Failed> {
     let written = match list.json {
         true => table::print_all(rows),
         false => {
-            let (columns, end) = table_of_rows(rows, received);
+            let none = match list.which.pairs().is_empty() {
+                true => "no unfinished uploads\n",
+                false => NONE_LIKE_THAT,
+            };
+            let (columns, end) = table_of_rows(rows, received, none);
             table::print_all(columns.iter().flat_map(Columns::lines).chain([end]))
         }
     };
@@ -107,11 +111,11 @@ fn json(session: &SessionView) -> String {
     text + "\n"
 }
 
-/// For a person.
+/// Some of all, for a person.
 pub fn table_of(sessions: &[SessionView]) -> String {
     let rows = sessions.iter().map(|session| table::joined(cells(session)));
     let received = sessions.iter().map(|session| session.received_bytes).sum();
-    let (columns, end) = table_of_rows(rows, received);
+    let (columns, end) = table_of_rows(rows, received, NONE_LIKE_THAT);
     columns
         .iter()
         .flat_map(Columns::lines)
@@ -132,8 +136,16 @@ fn cells(session: &SessionView) -> [String; 7] {
     ]
 }
 
-/// The table of some rows, if there are any, and the line below it.
-fn table_of_rows(rows: impl Iterator<Item = Box<str>>, received: u64) -> (Option<Columns>, String) {
+/// What is said where a filter lets none through. There may be others.
+pub const NONE_LIKE_THAT: &str = "no upload is like that\n";
+
+/// The table of some rows, if there are any, and the line below it, or what is said where there is
+/// none.
+fn table_of_rows(
+    rows: impl Iterator<Item = Box<str>>,
+    received: u64,
+    none: &str,
+) -> (Option<Columns>, String) {
     let mut columns = Columns::new(&[
         ("SESSION", Side::Left),
         ("STATE", Side::Left),
@@ -149,7 +161,7 @@ fn table_of_rows(rows: impl Iterator<Item = Box<str>>, received: u64) -> (Option
         count += 1;
     }
     if count == 0 {
-        return (None, "no unfinished uploads\n".to_owned());
+        return (None, none.to_owned());
     }
     let end = if count == 1 { "" } else { "s" };
     let received = table::bytes(received);
