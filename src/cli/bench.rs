@@ -65,7 +65,7 @@ pub struct Bench {
     #[arg(long, group = "mode")]
     raw: bool,
     /// An upload has failed when it does not move for this long.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = some_time)]
     stall: Duration,
     /// Of https: offer AES-128-GCM only.
     #[arg(long)]
@@ -343,28 +343,39 @@ impl fmt::Display for BadFolder {
 impl std::error::Error for BadFolder {}
 
 /// A size that is not nothing.
-fn some_bytes(text: &str) -> Result<u64, BadBytes> {
+fn some_bytes(text: &str) -> Result<u64, TooLittle> {
     match parse_size(text) {
-        Ok(0) => Err(BadBytes::None),
+        Ok(0) => Err(TooLittle::NoBytes),
         Ok(bytes) => Ok(bytes),
-        Err(error) => Err(BadBytes::NotASize(error)),
+        Err(error) => Err(TooLittle::Unreadable(error)),
     }
 }
 
-/// Why a text is no size that can be sent.
-#[derive(Debug)]
-enum BadBytes {
-    None,
-    NotASize(BadQuantity),
+/// A time that is not nothing.
+fn some_time(text: &str) -> Result<Duration, TooLittle> {
+    match parse_duration(text) {
+        Ok(Duration::ZERO) => Err(TooLittle::NoTime),
+        Ok(time) => Ok(time),
+        Err(error) => Err(TooLittle::Unreadable(error)),
+    }
 }
 
-impl fmt::Display for BadBytes {
+/// Why a text is no size that can be sent, and no time that can be waited.
+#[derive(Debug)]
+enum TooLittle {
+    NoBytes,
+    NoTime,
+    Unreadable(BadQuantity),
+}
+
+impl fmt::Display for TooLittle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::None => f.write_str("at least one byte is needed"),
-            Self::NotASize(error) => error.fmt(f),
+            Self::NoBytes => f.write_str("at least one byte is needed"),
+            Self::NoTime => f.write_str("no upload is so fast: at least 1ms is needed"),
+            Self::Unreadable(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for BadBytes {}
+impl std::error::Error for TooLittle {}

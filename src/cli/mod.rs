@@ -292,6 +292,7 @@ mod tests {
             "bitsd bench http://h/file",
             "bitsd bench --connections 0 http://h/",
             "bitsd bench --file-bytes 0 http://h/",
+            "bitsd bench --stall 0 http://h/",
             "bitsd bench --put --ping http://h/",
             "bitsd bench --raw --idle 5 http://h/",
             "bitsd bench --ping --verify /d http://h/",
