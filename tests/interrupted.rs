@@ -431,7 +431,7 @@ fn a_tree_that_was_killed_comes_to_its_end_and_goes_anew_after_that() {
         assert!(output.status.success(), "{errors}");
         let last = said.lines().last().unwrap();
         assert!(last.starts_with("2 files, 1.95 KiB, 0 failed in"), "{said}");
-        assert!(last.ends_with("; 1 were uploaded already"), "{said}");
+        assert!(last.ends_with("; 1 was uploaded already"), "{said}");
         for (seed, name) in ["1.bin", "2.bin", "3.bin"].iter().enumerate() {
             server.assert_file(&format!("tree/{name}"), seed as u64, 1000);
         }
@@ -465,7 +465,7 @@ fn what_is_at_the_server_and_not_remembered_stays_an_error() {
         let last = said.lines().last().unwrap_or_default().to_owned();
         assert!(last.contains(ends), "{said}{errors}");
     };
-    let taken = "; 1 exist already at the server";
+    let taken = "; 1 exists already at the server";
     run(&[], 1, taken);
     assert_eq!(home.remembered(), 1);
     run(&[], 1, &format!("; 2 were uploaded already{taken}"));
@@ -474,11 +474,11 @@ fn what_is_at_the_server_and_not_remembered_stays_an_error() {
     // A file that is another one by now was not uploaded.
     fs::write(home.folder.path().join("tree/3.bin"), "changed").unwrap();
     let two = "; 2 exist already at the server";
-    run(&[], 1, &format!("; 1 were uploaded already{two}"));
+    run(&[], 1, &format!("; 1 was uploaded already{two}"));
     for name in ["2.bin", "3.bin"] {
         fs::remove_file(server.file("tree").join(name)).unwrap();
     }
-    run(&[], 0, "; 1 were uploaded already");
+    run(&[], 0, "; 1 was uploaded already");
     assert_eq!(home.remembered(), 0);
     for name in ["1.bin", "2.bin"] {
         fs::remove_file(server.file("tree").join(name)).unwrap();

@@ -232,13 +232,16 @@ impl Sum {
     fn tell(&self, duration: Duration) {
         let (files, failed) = (self.files, self.failed);
         let (bytes, duration) = (HumanBytes(self.bytes), HumanDuration(duration));
-        let mut line = format!("{files} files, {bytes}, {failed} failed in {duration}");
+        let what = if files == 1 { "file" } else { "files" };
+        let mut line = format!("{files} {what}, {bytes}, {failed} failed in {duration}");
         if self.already > 0 {
-            line += &format!("; {} were uploaded already", self.already);
+            let were = if self.already == 1 { "was" } else { "were" };
+            line += &format!("; {} {were} uploaded already", self.already);
         }
         if self.taken > 0 {
+            let exist = if self.taken == 1 { "exists" } else { "exist" };
             line += &format!(
-                "; {} exist already at the server, which replaces none: upload to another name or folder, have them \
+                "; {} {exist} already at the server, which replaces none: upload to another name or folder, have them \
                  removed there, or have the server replace them (allow_overwrite)",
                 self.taken
             );

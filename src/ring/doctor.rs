@@ -268,9 +268,13 @@ fn limits(config: &Config) -> Vec<Finding> {
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = match config.cores {
         cores if cores > available => {
-            Finding::Doubtful(format!("{cores} shards share {available} cores"))
+            let available = counted(available, "core");
+            Finding::Doubtful(format!("{cores} shards share {available}"))
         }
-        cores => Finding::Good(format!("{cores} shards on {available} cores")),
+        cores => {
+            let (cores, available) = (counted(cores, "shard"), counted(available, "core"));
+            Finding::Good(format!("{cores} on {available}"))
+        }
     };
     let mut findings = vec![files, cores];
     let unwritable = host_limits::file_bytes().err();
@@ -278,6 +282,14 @@ fn limits(config: &Config) -> Vec<Finding> {
     let doubts = probe::host_doubts(config).into_iter();
     findings.extend(doubts.map(|(_, why, remedy)| Finding::Doubtful(format!("{why}: {remedy}"))));
     findings
+}
+
+/// A number and what it counts.
+fn counted(number: usize, what: &str) -> String {
+    match number {
+        1 => format!("1 {what}"),
+        number => format!("{number} {what}s"),
+    }
 }
 
 /// Whether there is memory for all that the settings allow.
