@@ -265,6 +265,26 @@ fn the_package_is_one_that_lintian_has_nothing_against() {
     assert!(is_good, "{said}");
 }
 
+/// Whoever has no package finds in the tarball what the guide takes from one.
+#[test]
+fn the_tarball_has_what_the_guide_names() {
+    let script = std::fs::read_to_string(top().join("scripts/package")).unwrap();
+    let packed = script.split("# The same bytes as in the package.").nth(1);
+    let install = std::fs::read_to_string(shipped("INSTALL")).unwrap();
+    for file in [
+        "alerts.yml",
+        "prometheus.yml",
+        "dashboard.json",
+        "bitsd.schema.json",
+        "retention.conf",
+        "seccomp.json",
+    ] {
+        assert!(packed.unwrap().contains(file), "{file}");
+        let is_installed = install.contains(file);
+        assert!(is_installed || file == "seccomp.json", "{file}");
+    }
+}
+
 /// The commands of a block of the guide.
 fn block_after(heading: &str) -> String {
     let page = std::fs::read_to_string(top().join("docs/operations.md")).unwrap();
