@@ -39,3 +39,25 @@ pub(super) fn disk_op_in_words(op: DiskOp) -> &'static str {
         DiskOp::DigestFile => "make a digest file",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::labels;
+    use crate::vault::ending_words::ENDINGS;
+
+    #[test]
+    fn the_page_of_the_log_has_every_ending_by_all_its_names() {
+        let page = include_str!("../../docs/logging.md");
+        let endings = ENDINGS.iter();
+        for (ending, by_administrator) in endings.flat_map(|one| [(*one, false), (*one, true)]) {
+            let row = format!(
+                "\n| `{}` | `{}` | `{}` | ",
+                ending_in_words(ending, by_administrator),
+                ending.word(),
+                labels::ENDINGS[labels::ending((ending, by_administrator))]
+            );
+            assert!(page.contains(&row), "{row}");
+        }
+    }
+}
