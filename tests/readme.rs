@@ -501,6 +501,20 @@ fn every_link_leads_somewhere() {
     assert!(links > 20, "{links}");
 }
 
+/// The longest page begins with a list of all its parts.
+#[test]
+fn the_list_of_contents_has_every_heading() {
+    let page = read("docs/operations.md");
+    let (list, rest) = page.split_once("\n## ").unwrap();
+    let rest = format!("\n## {rest}");
+    let rest = prose(&rest);
+    let headings = rest.lines().filter(|line| line.starts_with("## "));
+    let missing: Vec<_> = headings
+        .filter(|heading| !list.contains(&format!("](#{})", anchor(heading))))
+        .collect();
+    assert_eq!(missing, [""; 0]);
+}
+
 /// The package has the pages, and what they link to, beside each other as they are here. Some have
 /// another name there.
 #[test]
