@@ -106,6 +106,8 @@ fn page(command: &Command, date: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     if command.has_subcommands() {
         man.render_subcommands_section(&mut text)?;
     }
+    let mut variables = variables(command);
+    variables.to_writer(&mut text)?;
     let remarks = command.get_after_help().map(ToString::to_string);
     let mut roff = remarks_of(&remarks.unwrap_or_default());
     if name == "bitsd" {
@@ -117,6 +119,26 @@ fn page(command: &Command, date: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     see_also(&mut roff, name);
     roff.to_writer(&mut text)?;
     Ok(text)
+}
+
+/// The variables of the environment that a command knows.
+fn variables(command: &Command) -> Roff {
+    let mut roff = Roff::new();
+    let shown = command.get_arguments().filter(|arg| !arg.is_hide_set());
+    let named = shown.filter_map(|arg| Some((arg.get_env()?.to_str()?, arg.get_long()?)));
+    let named: Vec<_> = named.collect();
+    if named.is_empty() {
+        return roff;
+    }
+    roff.control("SH", ["ENVIRONMENT"]);
+    for (variable, flag) in named {
+        item(&mut roff, variable, &format!("As --{flag}."));
+    }
+    roff.control("PP", []);
+    roff.text([roman(
+        "A flag wins over its variable. A variable that is set to nothing counts as not set.",
+    )]);
+    roff
 }
 
 /// What the help of a command ends with: examples, then sentences, then exit codes.
@@ -181,12 +203,21 @@ fn settings_page(date: &str) -> Result<Vec<u8>, Box<dyn Error>> {
         bold("bitsd serve"),
         roman(
             " reads its settings from a TOML file, /etc/bitsd.toml or the one named by \
-             --config. Every key is optional. Flags and variables of the environment win over \
-             it. What is wrong is refused with its place before anything starts; ",
+             --config. Every key is optional. What is wrong is refused with its place before \
+             anything starts; ",
         ),
         bold("bitsd check"),
         roman(" tells beforehand, and prints what holds."),
     ]);
+    roff.control("PP", []);
+    let keys = rows().filter(|row| row.has_flag).map(Row::name);
+    let keys: Vec<_> = keys.collect();
+    roff.text([roman(format!(
+        "These keys have a flag and a variable of the environment as well: {}. The flag is called \
+         as the key, with hyphens (--work-dir), and the variable too, in capitals behind BITSD_ \
+         (BITSD_WORK_DIR). The flag wins over the variable, and both win over the file.",
+        keys.join(", ")
+    ))]);
     roff.control("PP", []);
     roff.text([roman(
         "A size is a number of bytes, or a text such as \"20 GiB\". A time is a number of \

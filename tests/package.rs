@@ -165,7 +165,18 @@ fn every_page_of_the_manual_is_one_without_a_warning() {
         pages += 1;
     }
     assert!(pages >= 15, "{pages}");
+    for page in ["bitsd-serve.1", "bitsd-check.1"] {
+        let text = std::fs::read_to_string(man.join(page)).unwrap();
+        for row in rows().filter(|row| row.has_flag) {
+            let variable = format!("BITSD_{}", row.key.to_uppercase());
+            assert!(
+                text.contains(&format!("\\fB{variable}\\fR")),
+                "{page}: {variable}"
+            );
+        }
+    }
     let settings = std::fs::read_to_string(man.join("bitsd.toml.5")).unwrap();
+    assert!(settings.contains("BITSD_WORK_DIR"), "{settings}");
     for row in rows() {
         let key = format!("\\fB{}\\fR = ", row.name());
         assert!(settings.contains(&key), "{key}");
