@@ -108,7 +108,8 @@ impl NamesOf {
 
 /// Name of the file whose lock keeps a second server out.
 pub const LOCK_NAME: &str = "lock";
-/// The note of the last clean stop.
+/// The note of the last clean stop. It has the ending of what is set aside, and keeps it: earlier
+/// versions look for it by this name.
 pub const CLEAN_NAME: &str = "clean.aside";
 /// Whose shelf it is.
 pub const OWNER_NAME: &str = "owner";
