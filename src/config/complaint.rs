@@ -46,6 +46,28 @@ pub(super) enum Complaint {
 }
 
 impl Complaint {
+    /// Who is asked for is in no file.
+    pub fn needs_file(key: &str) -> Self {
+        let what = match key {
+            "users_file" => "users and their passwords stand",
+            "tokens_file" => "tokens stand",
+            "certificates_file" => "fingerprints of certificates stand",
+            _ => "keys of this server in Kerberos stand",
+        };
+        Self::Needs(format!("`{key}`: the file in which the {what}"))
+    }
+
+    /// Digests that are not computed together.
+    pub fn of_digests(words: &[String]) -> Self {
+        match words.iter().any(|word| word == "none") {
+            true => {
+                let alone = "; \"none\" stands alone".to_owned();
+                Self::Meant(Box::new(Self::Unusable), alone)
+            }
+            false => Self::Needs(DIGESTS_TAKE.to_owned()),
+        }
+    }
+
     /// What follows `key = value`.
     pub fn in_words(&self, takes: &str) -> String {
         let says = |begin: &str| format!("{begin}: it takes {takes}");
@@ -85,6 +107,9 @@ impl Complaint {
         }
     }
 }
+
+const DIGESTS_TAKE: &str =
+    "\"none\", \"sha-256\", or [\"sha-256\", \"sha-1\"]: SHA-1 alone proves little";
 
 /// A TOML string, in which nothing turns or hides what stands beside it.
 pub(super) fn quoted(text: &str) -> String {

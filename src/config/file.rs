@@ -8,9 +8,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{Cause, ConfigError, Origin, Place, Where};
 use super::foreign;
-use super::form::{LIKENESS_MIN, Written};
+use super::form::Written;
 use super::given::Given;
 use super::keys::rows;
+use super::meant::LIKENESS_MIN;
 use super::section::{SECTIONS, Scope, Section};
 use super::table::Row;
 use super::utf8;

@@ -18,8 +18,8 @@
 //! bounds nor units: the schema is made from the rows, by `serde_json`. Sizes are ours (`quantity`
 //! says why); `thiserror` sets the messages.
 //!
-//! The arrows: `quantity`, `url`, `words`, `section` <- `complaint` <- `address` <- `form` <-
-//! `error` <- `secret` <- `table` <- `keys` <- `given` <- `file` <- `resolve` <- `print`,
+//! The arrows: `quantity`, `url`, `words`, `section` <- `complaint` <- `meant`, `address` <- `form`
+//! <- `error` <- `secret` <- `table` <- `keys` <- `given` <- `file` <- `resolve` <- `print`,
 //! `reference`, `reload`, `doubt`; tests/house.rs holds them.
 
 mod address;
@@ -32,6 +32,7 @@ mod form;
 mod given;
 mod keys;
 mod location;
+mod meant;
 mod named;
 mod object_store;
 mod permissions;

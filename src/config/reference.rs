@@ -4,9 +4,9 @@
 use serde_json::{Value as Json, json};
 
 use super::file::{OF_IIS_ALONE, likeness};
-use super::form::LIKENESS_MIN;
-use super::form::{Form, UNLIMITED, Unit};
+use super::form::{Form, Unit};
 use super::keys::{default_of, rows};
+use super::meant::{LIKENESS_MIN, UNLIMITED};
 use super::quantity::{duration_pattern, in_any_case, size_pattern};
 use super::section::{SECTIONS, Scope};
 use super::table::Row;

@@ -222,12 +222,7 @@ fn resolve_location(given: &Given) -> Result<Location, ConfigError> {
         && let Value::Texts(words) = &entry.value
         && Algorithms::from_words(words).is_none()
     {
-        return Err(
-            entry.refused(match words.iter().any(|word| word == NO_DIGEST) {
-                true => Complaint::Meant(Box::new(Complaint::Unusable), NONE_ALONE.to_owned()),
-                false => Complaint::Needs(DIGESTS_TAKE.to_owned()),
-            }),
-        );
+        return Err(entry.refused(Complaint::of_digests(words)));
     }
     let policy = given.fill::<Policy>();
     if let (true, Algorithms::None, Some(entry)) =
@@ -278,7 +273,7 @@ fn resolve_accounts(given: &Given) -> Result<AccountSettings, ConfigError> {
         }
         let is_listed = settings.certificate_user.contains(&Rule::Fingerprint);
         if is_listed && settings.certificates_file.as_os_str().is_empty() {
-            return Err(entry.refused(needs_file(FINGERPRINTS)));
+            return Err(entry.refused(Complaint::needs_file(FINGERPRINTS)));
         }
     }
     Ok(settings)
@@ -322,7 +317,7 @@ fn check_access(
             (Scheme::Negotiate, &settings.keytab, "keytab"),
         ] {
             if access.auth.contains(&scheme) && file.as_os_str().is_empty() {
-                return Err(entry.refused(needs_file(key)));
+                return Err(entry.refused(Complaint::needs_file(key)));
             }
         }
         if access.auth.contains(&Scheme::Proxy) && settings.user_header.is_empty() {
@@ -358,16 +353,6 @@ fn check_access(
         }
     }
     Ok(())
-}
-
-fn needs_file(key: &str) -> Complaint {
-    let what = match key {
-        "users_file" => "users and their passwords stand",
-        "tokens_file" => "tokens stand",
-        FINGERPRINTS => "fingerprints of certificates stand",
-        _ => "keys of this server in Kerberos stand",
-    };
-    Complaint::Needs(format!("`{key}`: the file in which the {what}"))
 }
 
 /// `None` if the type is "none". The secret is read only where it is used.
@@ -499,10 +484,6 @@ const PUBLIC_URL_WHY: &str = "public_url, to whose host it belongs: what a clien
 const WORK_DIR_NAME: &str = ".bitsd";
 /// As many as `cores` takes.
 const CORES_MAX: usize = 256;
-const DIGESTS_TAKE: &str =
-    "\"none\", \"sha-256\", or [\"sha-256\", \"sha-1\"]: SHA-1 alone proves little";
-const NO_DIGEST: &str = "none";
-const NONE_ALONE: &str = "; \"none\" stands alone";
 const WEBHOOK: &str = "webhook";
 const NATS: &str = "nats";
 /// The key of the file of certificates.
