@@ -63,6 +63,11 @@ fn without_hidden(command: &Command) -> Command {
         Some(about) => shown.about(about.clone()),
         None => shown,
     };
+    // Where there is such a text, -h says that --help has more.
+    let shown = match command.get_after_long_help() {
+        Some(text) => shown.after_long_help(text.clone()),
+        None => shown,
+    };
     match command.get_version() {
         Some(version) => shown.version(version.to_owned()),
         None => shown,
