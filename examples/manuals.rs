@@ -111,8 +111,7 @@ fn page(command: &Command, date: &str) -> Result<Vec<u8>, Box<dyn Error>> {
     if command.has_subcommands() {
         man.render_subcommands_section(&mut text)?;
     }
-    let mut variables = variables(command);
-    variables.to_writer(&mut text)?;
+    variables(command).to_writer(&mut text)?;
     let remarks = command.get_after_help().map(ToString::to_string);
     let mut roff = remarks_of(&remarks.unwrap_or_default());
     if name == "bitsd" {
