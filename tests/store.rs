@@ -157,7 +157,8 @@ fn a_check_is_bounded_and_leaves_nothing_at_a_store() {
 fn a_check_without_credentials_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("bitsd.toml");
-    let store = "store = \"s3\"\nstore_bucket = \"b\"\nstore_endpoint = \"http://127.0.0.1:1\"\n";
+    let store =
+        "store = \"s3\"\nstore_bucket = \"uploads\"\nstore_endpoint = \"http://127.0.0.1:1\"\n";
     fs::write(&file, store).unwrap();
     let metadata = |word| format!("AWS_EC2_METADATA_DISABLED={word}");
     for metadata in [metadata("true"), metadata("false")] {
