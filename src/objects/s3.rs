@@ -413,7 +413,8 @@ where
         return format!("{}", DisplayErrorContext(error));
     };
     // A list of all that was tried has lines.
-    let last = last.lines().map(str::trim).collect::<Vec<_>>().join(" ");
+    let last = last.lines().map(str::trim).collect::<Vec<_>>();
+    let last = last.join("; ").replace(":; ", ": ");
     let why = format!("{error}: {}", last.trim_end_matches('.'));
     let is_without = causes.iter().any(|cause| cause == NOT_FOUND) || last.contains("IMDS");
     match is_without {
