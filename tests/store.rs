@@ -174,7 +174,7 @@ fn a_check_without_credentials_says_so() {
             .arg(folder.path())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&checked.stderr);
+        let said = String::from_utf8_lossy(&checked.stdout);
         let told =
             "cannot be tried: no AWS credentials were found (looked for in AWS_ACCESS_KEY_ID";
         assert!(said.contains(told) && !said.contains(".;"), "{said}");
