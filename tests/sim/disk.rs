@@ -720,6 +720,25 @@ impl SimDisk {
         self.drop_unreachable();
     }
 
+    /// Makes everything durable on the file system of one shelf.
+    pub fn sync_file_system(&mut self, shelf: Shelf) {
+        for content in self.files.values_mut() {
+            if content.shelf == shelf {
+                content.sync();
+            }
+        }
+        let pending = std::mem::take(&mut self.pending);
+        let (there, elsewhere) = pending
+            .into_iter()
+            .partition(|(_, change)| change.shelf() == shelf);
+        self.pending = elsewhere;
+        let there: Vec<(Moment, Change)> = there;
+        for (_, change) in there {
+            change.apply(&mut self.base);
+        }
+        self.drop_unreachable();
+    }
+
     /// The bytes that a power cut would leave at a destination in the worst case.
     pub fn durable_destination(&self, path: &str) -> Option<&[u8]> {
         self.durable_at(&place(path))

@@ -48,10 +48,11 @@ use bitsd::bits::session_id::SessionId;
 use bitsd::config::{Config, Durability, Publish};
 use bitsd::event::{DiskOp, Event};
 use bitsd::server::shard::Shard;
+use bitsd::vault::disk::Shelf;
 use bitsd::vault::names::{self, WorkName};
 
 use crate::application::Replies;
-use crate::disk::SimDisk;
+use crate::disk::{self, SimDisk};
 use crate::identity::THIEF;
 use crate::judge_object::Objects;
 use crate::judge_owed::Outside;
@@ -530,9 +531,25 @@ impl Judge {
 
     /// The power was cut.
     pub fn power_cut(&mut self, disk: &SimDisk, marks: &Marks, now: u64) {
+        self.lost_power(disk, marks, now, |_| true);
+    }
+
+    /// A disk was not synced at a stop, and lost what it had not written; the others did not.
+    pub fn disk_lost_power(&mut self, disk: &SimDisk, marks: &Marks, now: u64, shelf: Shelf) {
+        self.lost_power(disk, marks, now, |path| disk::shelf_of(path) == shelf);
+    }
+
+    fn lost_power(
+        &mut self,
+        disk: &SimDisk,
+        marks: &Marks,
+        now: u64,
+        is_hit: impl Fn(&str) -> bool,
+    ) {
         self.crashed(now);
         let durability = self.config.global().policy.durability;
-        for session in self.sessions.values_mut() {
+        let sessions = self.sessions.values_mut();
+        for session in sessions.filter(|session| is_hit(&session.path)) {
             session.has_power_been_cut = true;
             if session.sync_failed.is_some() {
                 // Killed between the failed sync and the note of it, it may go on, and nobody can

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 /// Every branch that must be reached. A fault that never fires is a bug in the plan.
 pub const REQUIRED: &[&str] = &[
+    "a disk was not synced at a stop",
     "abandoned session expired",
     "accounts changed",
     "another file is on its way to the object",

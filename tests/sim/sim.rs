@@ -101,6 +101,8 @@ pub struct Life {
     pub letters: Vec<Cell<usize>>,
     /// Whether it has stopped.
     pub is_stopped: Cell<bool>,
+    /// It has synced all disks when it stopped, and not that of the work directory only.
+    is_all_synced: Cell<bool>,
     unrecovered: Cell<usize>,
     /// All shards that have recovered have journals of their own.
     is_renewed: Cell<bool>,
@@ -440,6 +442,7 @@ impl Sim {
             dealt: RefCell::default(),
             letters: (0..count).map(|_| Cell::new(0)).collect(),
             is_stopped: Cell::new(false),
+            is_all_synced: Cell::new(true),
             unrecovered: Cell::new(count),
             changed: Wakers::default(),
         });
@@ -563,9 +566,17 @@ impl Sim {
                 shard.empty().await;
                 shard.note_all_hashing().await;
             }
-            sim.disk.borrow_mut().sync_all();
+            sim.disk.borrow_mut().sync_file_system(Shelf::WORK);
             let before = sim.stopped_cleanly.take();
-            let stop = before.at_stop(life.boot, life.is_renewed.get(), &[]);
+            life.is_all_synced.set(sim.below(3) > 0);
+            let unsynced: &[u128] = match life.is_all_synced.get() {
+                true => &[],
+                false => &[1],
+            };
+            if unsynced.is_empty() {
+                sim.disk.borrow_mut().sync_all();
+            }
+            let stop = before.at_stop(life.boot, life.is_renewed.get(), unsynced);
             sim.stopped_cleanly.replace(stop);
             life.is_stopped.set(true);
         });
@@ -574,12 +585,21 @@ impl Sim {
     /// A server that has stopped is gone; the machine may be started anew before the next.
     pub fn bury(&self) {
         let has_new_boot = self.below(2) == 0;
+        let life = self.life.borrow().clone();
+        let is_all_synced = life.is_none_or(|life| life.is_all_synced.get());
         self.end_life();
         self.disk.borrow_mut().kill();
-        self.judge.borrow_mut().stopped(self.executor.now());
+        let now = self.executor.now();
+        self.judge.borrow_mut().stopped(now);
         if has_new_boot {
             self.marks.hit("graceful stop, then a new boot");
             self.boot.set(self.boot.get() + 1);
+        }
+        if has_new_boot && !is_all_synced {
+            self.marks.hit("a disk was not synced at a stop");
+            (self.disk.borrow_mut()).cut_power(&mut self.rng.borrow_mut());
+            let mut judge = self.judge.borrow_mut();
+            judge.disk_lost_power(&self.disk.borrow(), &self.marks, now, Shelf(1));
         }
     }
 

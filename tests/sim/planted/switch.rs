@@ -47,6 +47,8 @@ pub enum Bug {
     DuplicateUnsynced,
     /// The old journals are removed although a new one could not be begun.
     RenewalRemoves,
+    /// After a stop that could not sync a disk, what was on that is believed to be whole.
+    UnsyncedDiskBelieved,
     /// A seal is trusted that may be in the page cache only.
     SealTrusted,
     /// A publication is trusted that may be in the page cache only.
@@ -213,6 +215,7 @@ impl Bug {
         Self::ObjectReplaces,
         Self::StagedForgotten,
         Self::ObjectUnnoted,
+        Self::UnsyncedDiskBelieved,
     ];
 }
 
