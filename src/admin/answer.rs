@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::view::OrderOutcome;
 use crate::http::date;
+use crate::http::head::Version;
 use crate::wall_clock;
 
 /// A whole answer.
@@ -126,9 +127,11 @@ fn begin(status: u16, media_type: &str) -> String {
 }
 
 /// An answer whose length nobody knows before its end: objects, each on a line. It comes in chunks,
-/// so that one that was cut short is seen to be.
+/// so that one that was cut short is seen to be; but not to a client of HTTP/1.0, which does not
+/// know them (RFC 9112 6.1): there the end of the connection is that of the answer.
 pub struct JsonLines<'w, W: Write> {
     out: &'w mut W,
+    version: Version,
     /// Room for the size of the next chunk, and its lines so far.
     chunk: Vec<u8>,
 }
@@ -141,12 +144,20 @@ impl<'w, W: Write> JsonLines<'w, W> {
     ///
     /// # Errors
     /// What the stream says.
-    pub fn begin(out: &'w mut W) -> io::Result<Self> {
-        let head = begin(200, JSON_LINES) + "Transfer-Encoding: chunked\r\n\r\n";
+    pub fn begin(out: &'w mut W, version: Version) -> io::Result<Self> {
+        let coding = match version {
+            Version::Http11 => "Transfer-Encoding: chunked\r\n\r\n",
+            Version::Http10 => "\r\n",
+        };
+        let head = begin(200, JSON_LINES) + coding;
         out.write_all(head.as_bytes())?;
         out.flush()?;
         let chunk = vec![0; SIZE_ROOM];
-        Ok(Self { out, chunk })
+        Ok(Self {
+            out,
+            version,
+            chunk,
+        })
     }
 
     /// One more line of the next chunk, by whoever appends it.
@@ -169,10 +180,15 @@ impl<'w, W: Write> JsonLines<'w, W> {
         if bytes == 0 {
             return Ok(());
         }
-        let size = format!("{bytes:x}\r\n");
+        let size = match self.version {
+            Version::Http11 => format!("{bytes:x}\r\n"),
+            Version::Http10 => String::new(),
+        };
         let from = SIZE_ROOM - size.len();
         self.chunk[from..SIZE_ROOM].copy_from_slice(size.as_bytes());
-        self.chunk.extend_from_slice(b"\r\n");
+        if self.version == Version::Http11 {
+            self.chunk.extend_from_slice(b"\r\n");
+        }
         self.out.write_all(&self.chunk[from..])?;
         self.out.flush()?;
         self.chunk.truncate(SIZE_ROOM);
@@ -185,7 +201,9 @@ impl<'w, W: Write> JsonLines<'w, W> {
     /// What the stream says.
     pub fn end(mut self) -> io::Result<()> {
         self.send()?;
-        self.out.write_all(b"0\r\n\r\n")?;
+        if self.version == Version::Http11 {
+            self.out.write_all(b"0\r\n\r\n")?;
+        }
         self.out.flush()
     }
 }
@@ -228,8 +246,29 @@ mod tests {
 
     #[test]
     fn lines_come_in_chunks_of_one_piece_each() {
+        let out = lines_for(Version::Http11);
+        let [head, chunks @ ..] = &out.0[..] else {
+            panic!("nothing was written");
+        };
+        assert!(head.ends_with("Transfer-Encoding: chunked\r\n\r\n"));
+        let two_lines = "10\r\n0123456789abcd\n\n\r\n";
+        assert_eq!(chunks, [two_lines, "2\r\nx\n\r\n", "0\r\n\r\n"]);
+    }
+
+    #[test]
+    fn to_clients_of_the_old_version_lines_come_as_they_are() {
+        let out = lines_for(Version::Http10);
+        let [head, lines @ ..] = &out.0[..] else {
+            panic!("nothing was written");
+        };
+        assert!(!head.contains("Transfer-Encoding") && head.contains("Connection: close"));
+        assert_eq!(lines, ["0123456789abcd\n\n", "x\n"]);
+    }
+
+    /// Two lines, and one more.
+    fn lines_for(version: Version) -> Pieces {
         let mut out = Pieces::default();
-        let mut lines = JsonLines::begin(&mut out).unwrap();
+        let mut lines = JsonLines::begin(&mut out, version).unwrap();
         let add = |lines: &mut JsonLines<'_, _>, text: &str| {
             let append = |line: &mut Vec<u8>| line.write_all(text.as_bytes());
             lines.add(append).unwrap();
@@ -241,11 +280,6 @@ mod tests {
         lines.send().unwrap();
         add(&mut lines, "x");
         lines.end().unwrap();
-        let [head, chunks @ ..] = &out.0[..] else {
-            panic!("nothing was written");
-        };
-        assert!(head.ends_with("Transfer-Encoding: chunked\r\n\r\n"));
-        let two_lines = "10\r\n0123456789abcd\n\n\r\n";
-        assert_eq!(chunks, [two_lines, "2\r\nx\n\r\n", "0\r\n\r\n"]);
+        out
     }
 }

@@ -8,6 +8,7 @@ use super::filter::Filter;
 use super::overview::Overview;
 use super::view::{SessionView, Texts, hidden_id};
 use super::{Asked, NoAnswer};
+use crate::http::head::Version;
 use crate::server::window::{Inquiry, Insight};
 
 /// Writes them, one a line, slice by slice.
@@ -18,7 +19,7 @@ pub fn write(
     overview: &Overview,
     filter: &Filter,
     hides_ids: bool,
-    out: &mut impl Write,
+    (out, version): (&mut impl Write, Version),
 ) -> io::Result<()> {
     let ask = |shard, after| overview.house.begin_to_ask(shard, Inquiry::List(after));
     let shards = 0..overview.house.metrics().shards.len();
@@ -39,7 +40,7 @@ pub fn write(
     let Some(mut slice) = answer(&mut asked) else {
         return AdminAnswer::no_answer().write(out, false);
     };
-    let mut lines = JsonLines::begin(out)?;
+    let mut lines = JsonLines::begin(out, version)?;
     let mut texts = Texts::default();
     let mut left = filter.limit.unwrap_or(usize::MAX);
     loop {

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use percent_encoding::percent_decode_str;
 
-use crate::http::head::{self, BadHead, Framing, HeadLimits, Parsed};
+use crate::http::head::{self, BadHead, Framing, HeadLimits, Parsed, Version};
 
 /// A request has no body, and its head is short.
 pub const LIMITS: HeadLimits = HeadLimits {
@@ -17,6 +17,7 @@ pub const LIMITS: HeadLimits = HeadLimits {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AdminRequest {
     pub method: AdminMethod,
+    pub version: Version,
     /// Decoded, from the first slash on.
     pub path: String,
     /// Names and values, decoded, in the order sent.
@@ -112,6 +113,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<AdminRequest>, Malformed> {
     });
     Ok(Some(AdminRequest {
         method,
+        version: head.version,
         path: decoded(path)?,
         query: pairs.collect::<Result<_, Malformed>>()?,
         accept: head.only("Accept").ok().flatten().map(<[u8]>::to_vec),

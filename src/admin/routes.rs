@@ -18,6 +18,7 @@ use super::survey::Survey;
 use super::ticker::Ticker;
 use super::view::SessionView;
 use crate::bits::session_id::SessionId;
+use crate::http::head::Version;
 use crate::server::window::{How, Inquiry, Insight, NotEnded};
 
 /// How often a viewer of packets is written something even if nothing comes: so that one that has
@@ -115,9 +116,9 @@ pub fn respond(
         }
         Route::Sessions if !is_head => {
             let hides_ids = matches!(from, From::Address);
-            list::write(overview, &filter, hides_ids, out)
+            list::write(overview, &filter, hides_ids, (out, request.version))
         }
-        Route::Trace if !is_head => trace(overview, &filter, out),
+        Route::Trace if !is_head => trace(overview, &filter, (out, request.version)),
         Route::Events if !is_head => ticker.show(out),
         Route::Sessions | Route::Trace => answer::write_head(out, answer::JSON_LINES),
         Route::Events => answer::write_head(out, answer::EVENTS),
@@ -345,12 +346,16 @@ fn tell(order: Order, from: From, answer: &AdminAnswer) {
 }
 
 /// Packets, one a line, until the viewer has seen enough.
-fn trace(overview: &Overview, filter: &Filter, out: &mut impl Write) -> io::Result<()> {
+fn trace(
+    overview: &Overview,
+    filter: &Filter,
+    (out, version): (&mut impl Write, Version),
+) -> io::Result<()> {
     let Some(watching) = overview.house.tap().watch() else {
         let why = "as many watch packets as may: end one of them first";
         return AdminAnswer::outcome(503, why).write(out, false);
     };
-    let mut lines = JsonLines::begin(out)?;
+    let mut lines = JsonLines::begin(out, version)?;
     let mut missed = 0;
     loop {
         match watching.queue.recv_timeout(PULSE) {

@@ -39,10 +39,11 @@ pub enum Method {
 }
 
 /// Protocol version of the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Version {
     /// HTTP/1.0, spoken by some proxies.
     Http10,
+    #[default]
     Http11,
 }
 
