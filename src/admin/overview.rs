@@ -202,6 +202,7 @@ impl Overview {
             is_live: health.is_live(),
             is_ready: health.is_ready(),
             reasons: health.reasons(),
+            has_reload_failed: scrape.is_reloaded == 0,
             connections: scrape
                 .shards
                 .iter()

@@ -162,6 +162,9 @@ pub struct StatusView {
     pub is_ready: bool,
     /// Why not.
     pub reasons: Vec<Reason>,
+    /// The last reload failed: the settings before it hold, and not those of the file.
+    #[serde(default)]
+    pub has_reload_failed: bool,
     pub connections: u64,
     /// So many there may be, on all shards together.
     #[serde(default)]

@@ -93,6 +93,12 @@ fn page(view: &StatusView) -> String {
             reason.remedy
         ));
     }
+    if view.has_reload_failed {
+        text.push_str(
+            "  the last reload failed: the settings before it hold, and not those of the file\n    -> `bitsd \
+             check` says what is wrong; then `bitsd reload`\n",
+        );
+    }
     text.push_str(&format!(
         "bitsd {}, process {}, up {}\n\n",
         view.version,
@@ -233,6 +239,7 @@ mod tests {
             is_live: true,
             is_ready: true,
             reasons: Vec::new(),
+            has_reload_failed: false,
             connections: 3,
             connections_max: 32_768,
             sessions: 2,
@@ -285,6 +292,9 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        assert!(!text.contains("the last reload failed"), "{text}");
+        view.has_reload_failed = true;
+        assert!(page(&view).contains("the last reload failed"));
         view.is_ready = false;
         view.reasons.push(Reason {
             reason: "space_low".to_owned(),
