@@ -883,6 +883,13 @@ fn a_reload_says_what_has_changed_or_what_is_wrong() {
     assert!(text(&bad).contains("upload_bytes_max"), "{}", text(&bad));
     assert_eq!(watched.series("bitsd_config_last_reload_successful"), 0.0);
     assert_eq!(watched.series("bitsd_config_reloads_failed_total"), 1.0);
+    // Where nothing says where a server is, nobody is told to make its folders.
+    if !std::path::Path::new("/etc/bitsd.toml").exists() {
+        let mut nowhere = bitsd(&["sessions", "list"]);
+        let nowhere = nowhere.current_dir(watched.server.root()).output().unwrap();
+        assert_eq!(nowhere.status.code(), Some(2), "{}", text(&nowhere));
+        assert!(text(&nowhere).contains("--config"), "{}", text(&nowhere));
+    }
     // Settings that are wrong hide no server from whoever has just written them.
     let with_file = |words: &[&str]| bitsd(words).arg("--config").arg(&file).output().unwrap();
     for (rest, code) in [("upload_bytes_max = \"lots\"", 1), ("nonsense = ]", 1)] {
@@ -896,6 +903,8 @@ fn a_reload_says_what_has_changed_or_what_is_wrong() {
         for words in [&["status"][..], &["sessions", "list"]] {
             let shown = with_file(words);
             assert_eq!(shown.status.code(), Some(0), "{}", text(&shown));
+            let is_told = text(&shown).contains("the last reload failed");
+            assert_eq!(is_told, words == ["status"], "{}", text(&shown));
         }
     }
     assert_eq!(watched.series("bitsd_config_reloads_failed_total"), 3.0);

@@ -355,12 +355,15 @@ impl Where {
             }
         };
         let socket = &config.admin_socket;
-        Ok(
-            match socket.as_os_str().is_empty() || is_nobody_there(socket) {
-                true => Knower::Journals(Box::new(config)),
-                false => Knower::Server(Conversation::with(socket)),
-            },
-        )
+        if !socket.as_os_str().is_empty() && !is_nobody_there(socket) {
+            return Ok(Knower::Server(Conversation::with(socket)));
+        }
+        // Whoever keeps the settings elsewhere means no server with defaults.
+        let is_of_nobody = Settings::in_file(self.config.clone()).file().is_none();
+        match is_of_nobody && !config.work_dir.exists() {
+            true => Err(Failed::wrong_use(NO_SETTINGS)),
+            false => Ok(Knower::Journals(Box::new(config))),
+        }
     }
 }
 
@@ -394,6 +397,9 @@ fn is_nobody_there(path: &Path) -> bool {
 
 /// How long settings may take to be read, of a file system that may not answer.
 const SETTINGS_PATIENCE: Duration = Duration::from_secs(15);
+
+const NO_SETTINGS: &str = "there is no settings file (/etc/bitsd.toml), and no work directory where it would be without \
+     one: name the settings file of the server with --config, or its socket with --socket";
 
 const NO_SOCKET: &str = "the settings name no admin_socket, so nobody can be asked: set admin_socket = \
      \"/run/bitsd/admin.sock\" and restart the server, or name the socket with --socket";
