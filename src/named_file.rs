@@ -21,6 +21,13 @@ use zeroize::Zeroizing;
 use crate::shell;
 use crate::vigil;
 
+/// A path without links, as far as it can be told.
+#[allow(clippy::disallowed_methods, reason = "not on a shard")]
+pub fn without_links(path: &Path) -> Option<PathBuf> {
+    let found = vigil::at(path, || std::fs::canonicalize(path));
+    found.or_else(|_| std::path::absolute(path)).ok()
+}
+
 /// Where a link leads that leads nowhere.
 pub fn dangling(path: &Path) -> Option<PathBuf> {
     let target = vigil::at(path, || std::fs::read_link(path)).ok()?;

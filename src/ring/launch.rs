@@ -9,6 +9,7 @@ use tokio::sync::mpsc::channel;
 use tokio::sync::{oneshot, watch};
 
 use super::afoot::Afoot;
+use super::boot::Boot;
 use super::directories::{Directories, Ground};
 use super::handed::{Handed, HandedLocks};
 use super::herald::{self, Herald};
@@ -30,7 +31,7 @@ use super::tls::material::Material;
 use super::watch::Watch;
 use super::window;
 use super::work_folder::BadFolder;
-use super::{Boot, host_limits, ledger, probe, readback, rights};
+use super::{host_limits, ledger, probe, readback, rights};
 use crate::admin::Doors;
 use crate::admin::trace::Tap;
 use crate::config::Config;

@@ -20,6 +20,7 @@
 pub mod account;
 pub mod afoot;
 pub mod blocks;
+mod boot;
 mod bounded_wait;
 mod commit_file;
 pub mod commit_log;
@@ -111,7 +112,6 @@ use crate::server::chronicle::Chronicle;
 use crate::server::floor::{CloudEvent, Floor, HandOverFull, NotifyError, Order, Wire as _};
 use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
 use crate::server::visit::Visit;
-use crate::vault::clean_stop::CleanStop;
 use crate::vault::disk::{Commit, Millis, ReplyStat, Runtime, Shelf, StatResult, WorkFiles};
 use crate::vault::names::NamesOf;
 use crate::vault::owed::EventTarget;
@@ -120,6 +120,7 @@ use crate::verify::Verifier;
 use crate::wall_clock;
 use afoot::Afoot;
 use blocks::{Blocks, RingBlock};
+use boot::Boot;
 use directories::Ground;
 use disk::RingDisk;
 use log::RingLog;
@@ -140,17 +141,6 @@ const STATS_PER_TURN: usize = 32;
 
 /// Bytes of randomness drawn at a time; more might not come whole (getrandom(2)).
 const RANDOM_BYTES: usize = 256;
-
-/// Which boots' page caches can be trusted.
-#[derive(Clone, Debug, Default)]
-pub struct Boot {
-    /// This boot.
-    pub current: u128,
-    /// What is known of clean stops.
-    pub stopped_cleanly: std::sync::Arc<CleanStop>,
-    /// The own names of the shelves that the start has found, by their numbers.
-    pub shelf_names: std::sync::Arc<[Option<u128>]>,
-}
 
 /// All that one shard can reach outside of itself, by its own ring.
 pub struct RingWorld {
@@ -393,16 +383,7 @@ impl WorkFiles for RingWorld {
     }
 
     fn was_stopped_cleanly(&self, boot_id: u128, shelf: Option<Shelf>) -> bool {
-        let stop = &self.boot.stopped_cleanly;
-        match shelf {
-            Some(Shelf::WORK) => stop.covers(boot_id),
-            // One that came after the start holds nothing of an earlier boot.
-            Some(Shelf(number)) => {
-                let name = self.boot.shelf_names.get(usize::from(number));
-                stop.covers_shelf(boot_id, name.copied().flatten())
-            }
-            None => stop.covers_shelf(boot_id, None),
-        }
+        self.boot.was_stopped_cleanly(boot_id, shelf)
     }
 
     fn shelves(&self) -> Vec<Shelf> {

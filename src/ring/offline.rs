@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use rustix::fs::{Mode, OFlags, Stat};
 
-use super::Boot;
 use super::account;
+use super::boot::Boot;
 use super::directories::named_in;
 use super::handed::HandedLocks;
 use super::memory;

@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use rustix::fd::AsFd as _;
 use rustix::fs::OFlags;
 
-use super::Boot;
+use super::boot::Boot;
 use super::work_folder::{WorkFolder, or_link};
 use crate::config::quantity;
 use crate::metrics::Metrics;

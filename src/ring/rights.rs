@@ -11,6 +11,7 @@ use rustix::fs::{FileType, Stat};
 
 use super::footing;
 use crate::config::{Config, Download, Location};
+use crate::named_file::without_links;
 use crate::shell;
 use crate::vigil;
 
@@ -98,8 +99,12 @@ fn in_roots(config: &Config) -> Vec<InRoot> {
     // No client may replace a socket, and nothing can be fetched of it.
     let all = (files.iter().map(|file| (file, true))).chain(sockets.map(|it| (it, false)));
     // There may be very many roots, and each is looked at once.
-    let roots: Vec<_> = config.roots.iter().map(|root| real(root)).collect();
-    let own = real(&config.work_dir);
+    let roots: Vec<_> = config
+        .roots
+        .iter()
+        .map(|root| without_links(root))
+        .collect();
+    let own = without_links(&config.work_dir);
     let mut found = Vec::new();
     for (file, is_file) in all {
         let places = places_of(file);
@@ -159,16 +164,9 @@ fn places_of(file: &Path) -> Vec<PathBuf> {
         return Vec::new();
     };
     let in_its_folder = (named.parent().zip(named.file_name()))
-        .and_then(|(above, name)| Some(real(above)?.join(name)));
-    let places = [real(file), in_its_folder, Some(named)];
+        .and_then(|(above, name)| Some(without_links(above)?.join(name)));
+    let places = [without_links(file), in_its_folder, Some(named)];
     places.into_iter().flatten().collect()
-}
-
-/// A path without links, as far as it can be told.
-#[allow(clippy::disallowed_methods, reason = "not on a shard")]
-fn real(path: &Path) -> Option<PathBuf> {
-    let found = vigil::at(path, || std::fs::canonicalize(path));
-    found.or_else(|_| std::path::absolute(path)).ok()
 }
 
 /// Why others than its owner decide what stands in a file.

@@ -7,39 +7,9 @@ use super::floor::World;
 use super::held::Held;
 use crate::bits::session::State;
 use crate::event::Event;
-use crate::vault::disk::Millis;
 
 /// A client that is silent for longer between an answer and its next fragment was interrupted.
 const SILENCE_MS: u64 = 5_000;
-
-/// What the client of an upload has offered in this life of the server.
-#[derive(Debug, Default)]
-pub(super) struct Offers {
-    /// Something was: whoever closes without a byte stored did not mean an empty file.
-    pub(super) has_any: bool,
-    /// Where the last fragment ended that was taken, or that came too early.
-    end: u64,
-    /// When its client was last answered.
-    answered_ms: Millis,
-    /// It was read back, and nothing of its body has come since.
-    is_restored: bool,
-    /// An interruption was counted, and nothing was taken since: whoever asks by a fragment where
-    /// to go on, and then goes on there, was interrupted once.
-    is_resuming: bool,
-}
-
-impl Offers {
-    /// Of an upload that this server knows of from now on; `received` bytes of it are here.
-    pub(super) fn new(received: u64, now: Millis) -> Self {
-        Self {
-            has_any: received > 0,
-            end: received,
-            answered_ms: now,
-            is_restored: received > 0,
-            is_resuming: false,
-        }
-    }
-}
 
 impl<W: World> Held<W> {
     /// A fragment is offered. Whether the upload was interrupted before it: it begins again where

@@ -9,7 +9,6 @@ use super::chronicle::Deliveries;
 use super::clients::Counted;
 use super::connection::ConnectionId;
 use super::floor::World;
-use super::offers::Offers;
 use super::pause::Pause;
 use super::turnstile::Turnstile;
 use crate::auth::policy::Principal;
@@ -90,6 +89,35 @@ pub(super) struct Work<W: World> {
     pub(super) remedy: Option<&'static str>,
     /// Its share of what its client may have; absent when its end was told.
     pub(super) counted: Option<Counted>,
+}
+
+/// What the client of an upload has offered in this life of the server.
+#[derive(Debug, Default)]
+pub(super) struct Offers {
+    /// Something was: whoever closes without a byte stored did not mean an empty file.
+    pub(super) has_any: bool,
+    /// Where the last fragment ended that was taken, or that came too early.
+    pub(super) end: u64,
+    /// When its client was last answered.
+    pub(super) answered_ms: Millis,
+    /// It was read back, and nothing of its body has come since.
+    pub(super) is_restored: bool,
+    /// An interruption was counted, and nothing was taken since: whoever asks by a fragment where
+    /// to go on, and then goes on there, was interrupted once.
+    pub(super) is_resuming: bool,
+}
+
+impl Offers {
+    /// Of an upload that this server knows of from now on; `received` bytes of it are here.
+    pub(super) fn new(received: u64, now: Millis) -> Self {
+        Self {
+            has_any: received > 0,
+            end: received,
+            answered_ms: now,
+            is_restored: received > 0,
+            is_resuming: false,
+        }
+    }
 }
 
 /// A part is being read again, and this far that has come.

@@ -1,13 +1,12 @@
 //! Who gets at the files of a location by another one, whose root its own lies within: people whom
 //! it does not let in, or those whom it does, for what it forbids.
 
-use std::fs;
-use std::path::{self, PathBuf};
+use std::path::PathBuf;
 
 use crate::auth::policy::Allowed;
 use crate::config::keys::Access;
 use crate::config::{Config, Download, Location};
-use crate::vigil;
+use crate::named_file;
 
 /// What is to be known, in words.
 pub(super) fn of_roots(config: &Config) -> Vec<String> {
@@ -58,8 +57,7 @@ fn way_into(config: &Config, outer: &Location, inner: &Location) -> Option<Strin
 fn folder(config: &Config, location: &Location) -> Option<PathBuf> {
     let root = &config.roots[location.root];
     // A link leads there as well.
-    let real = vigil::at(root, || fs::canonicalize(root));
-    let root = real.or_else(|_| path::absolute(root)).ok()?;
+    let root = named_file::without_links(root)?;
     Some(match location.has_own_root {
         true => root,
         false => root.join(location.prefix.as_str()),
