@@ -761,18 +761,34 @@ impl SimDisk {
 
     /// The power goes. How many changes of names it took back is returned.
     pub fn cut_power(&mut self, rng: &mut Rng) -> usize {
+        self.lose_power(rng, |_| true)
+    }
+
+    /// The same of the file system of one shelf alone. The others are synced, and keep what they
+    /// have.
+    pub fn disk_loses_power(&mut self, rng: &mut Rng, shelf: Shelf) {
+        self.lose_power(rng, |hit| hit == shelf);
+    }
+
+    fn lose_power(&mut self, rng: &mut Rng, is_hit: impl Fn(Shelf) -> bool) -> usize {
         let mut committed = || match rng.below(3) {
             0 => 0,
             1 => self.now,
             _ => rng.within(self.first_unsafe(), self.now),
         };
         let committed = self.commits_in_order.then(|| [committed(), committed()]);
-        self.survived = committed.map(|both| both[usize::from(Shelf::WORK.0)]);
+        if is_hit(Shelf::WORK) {
+            self.survived = committed.map(|both| both[usize::from(Shelf::WORK.0)]);
+        }
         let committed_on = |shelf: Shelf| committed.map(|both| both[usize::from(shelf.0)]);
         let keeps_most = rng.chance(500);
         let mut lost_folders: BTreeSet<String> = BTreeSet::new();
         let mut lost = 0;
         for (moment, change) in std::mem::take(&mut self.pending) {
+            if !is_hit(change.shelf()) {
+                change.apply(&mut self.base);
+                continue;
+            }
             let is_cut_off = change.folders().iter().any(|f| lost_folders.contains(*f));
             let is_kept = match committed_on(change.shelf()) {
                 Some(committed) => moment <= committed,
@@ -792,7 +808,8 @@ impl SimDisk {
         self.names.clone_from(&self.base);
         self.open.clear();
         self.drop_unreachable();
-        for content in self.files.values_mut() {
+        let files = self.files.values_mut();
+        for content in files.filter(|content| is_hit(content.shelf)) {
             match committed_on(content.shelf) {
                 Some(committed) => content.cut_power_in_order(rng, self.sector, committed),
                 None => content.cut_power(rng, self.sector),

@@ -597,7 +597,7 @@ impl Sim {
         }
         if has_new_boot && !is_all_synced {
             self.marks.hit("a disk was not synced at a stop");
-            (self.disk.borrow_mut()).cut_power(&mut self.rng.borrow_mut());
+            (self.disk.borrow_mut()).disk_loses_power(&mut self.rng.borrow_mut(), Shelf(1));
             let mut judge = self.judge.borrow_mut();
             judge.disk_lost_power(&self.disk.borrow(), &self.marks, now, Shelf(1));
         }
