@@ -299,7 +299,8 @@ fn whoever_reads_settings_names_the_file_that_does_not_answer() {
     drop(silent);
     for (mut server, log, place) in starts {
         await_line(&log, &["wrong_settings", &place, "cannot read"]);
-        assert_eq!(ended(&mut server), Some(2));
+        // It may be there at the next try.
+        assert_eq!(ended(&mut server), Some(1));
     }
 }
 

@@ -119,6 +119,7 @@ fn a_body_that_trickles_keeps_no_order_waiting_for_ever() {
         .send(fragment(0..100_000).of(300_000))
         .assert(200, None);
     client.send_head(&fragment(0..200_000).of(300_000));
+    wait_until("the fragment is under way", || ordered.is_busy(&session));
     let mut order = ordered.order("cancel", &session);
     // A byte now and then; what is no answer is a connection that ended.
     let trickle = std::thread::spawn(move || {
