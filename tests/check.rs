@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -424,6 +424,26 @@ fn a_work_directory_that_nobody_can_serve_with_is_wrong() {
         let (is_good, said) = checked(place.path(), lines, &[]);
         assert!(said.contains(says), "{root} {work} {mode:o}: {said}");
         assert_eq!(is_good, is_right, "{said}");
+    }
+}
+
+/// Goal: whoever gets at the files of a location by another one is told of, by whichever path the
+/// settings lead there.
+#[test]
+fn a_root_within_another_is_told_by_a_link_too() {
+    let place = tempfile::tempdir().unwrap();
+    let (root, link) = (place.path().join("root"), place.path().join("link"));
+    fs::create_dir(&root).unwrap();
+    symlink(&root, &link).unwrap();
+    for other in [&root, &link] {
+        let said = check(
+            place.path(),
+            &format!(
+                "root = {root:?}\n[[location]]\nprefix = \"/y\"\nroot = {other:?}\ndownload = \"get\"\n"
+            ),
+            &[],
+        );
+        assert!(said.contains("one root lies within the other"), "{said}");
     }
 }
 
