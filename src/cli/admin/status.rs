@@ -81,6 +81,9 @@ fn away(since: Duration, error: &NoConversation) -> String {
 }
 
 /// A page for a person: first whether all is well, then how much, then where.
+const RELOAD_FAILED: &str = "  the last reload failed: the settings before it hold, and not those of the file\n    -> \
+     `bitsd check` says what is wrong; then `bitsd reload`\n";
+
 fn page(view: &StatusView) -> String {
     let mut text = match view.is_ready {
         true => "ready: new uploads are taken\n".to_owned(),
@@ -94,10 +97,7 @@ fn page(view: &StatusView) -> String {
         ));
     }
     if view.has_reload_failed {
-        text.push_str(
-            "  the last reload failed: the settings before it hold, and not those of the file\n    -> `bitsd \
-             check` says what is wrong; then `bitsd reload`\n",
-        );
+        text.push_str(RELOAD_FAILED);
     }
     text.push_str(&format!(
         "bitsd {}, process {}, up {}\n\n",
