@@ -39,6 +39,7 @@ mod herald;
 mod host_limits;
 pub mod inherit;
 pub mod lane;
+mod last_sync;
 pub mod launch;
 pub mod launch_error;
 pub mod ledger;
