@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
@@ -277,6 +277,30 @@ const PEM_BYTES_MAX: u64 = 16 << 20;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// As much as a pipe holds.
 const PIPE_BYTES: usize = 64 << 10;
+
+/// Takes a folder out of the way of a file that is to have its name. One with something in it is
+/// somebody's, and gets the first of these names that is free.
+///
+/// # Errors
+/// What the kernel says; `AlreadyExists` if none is free.
+pub fn clear_of_folder(
+    above: impl AsFd,
+    name: &str,
+    asides: impl Iterator<Item = String>,
+) -> io::Result<()> {
+    match rustix::fs::unlinkat(&above, name, AtFlags::REMOVEDIR) {
+        Err(Errno::NOTEMPTY | Errno::EXIST) => {}
+        result => return Ok(result?),
+    }
+    for aside in asides {
+        // Nothing that holds something is replaced by a folder (rename(2)).
+        match rustix::fs::renameat(&above, name, &above, &aside) {
+            Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR) => {}
+            result => return Ok(result?),
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
+}
 
 /// Makes the names in a folder durable, as far as its file system can. It may block.
 ///

@@ -82,6 +82,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "notify",
         &[
+            "named_file",
             "processors",
             "server",
             "vault",

@@ -13,7 +13,8 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::vault::names::ASIDE_SUFFIX;
+use crate::named_file::clear_of_folder;
+use crate::vault::names;
 
 /// Permissions of a reply: it is the client's, who fetches it from us.
 const REPLY_MODE: Mode = Mode::from_raw_mode(0o600);
@@ -97,23 +98,8 @@ impl Desk {
     pub fn remove(&self, name: &str) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.folder, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(Errno::ISDIR) => self.remove_folder(name),
+            Err(Errno::ISDIR) => clear_of_folder(&self.folder, name, names::asides(name)),
             Err(error) => Err(error.into()),
-        }
-    }
-
-    fn remove_folder(&self, name: &str) -> io::Result<()> {
-        match rustix::fs::unlinkat(&self.folder, name, AtFlags::REMOVEDIR) {
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                let aside = format!("{name}{ASIDE_SUFFIX}");
-                Ok(rustix::fs::renameat(
-                    &self.folder,
-                    name,
-                    &self.folder,
-                    &aside,
-                )?)
-            }
-            result => Ok(result?),
         }
     }
 }
@@ -141,11 +127,16 @@ mod tests {
             desk.remove(name).unwrap();
             assert_eq!(desk.look(name).unwrap(), Stands::Nothing, "{name}");
         }
-        // What somebody has put into a folder is not lost.
-        std::fs::create_dir(path("folder")).unwrap();
-        std::fs::write(path("folder/theirs"), "5678").unwrap();
-        desk.remove("folder").unwrap();
-        assert_eq!(desk.look("folder").unwrap(), Stands::Nothing);
-        assert_eq!(std::fs::read(path("folder.aside/theirs")).unwrap(), b"5678");
+        // What somebody has put into a folder is not lost, also not the second time.
+        for aside in ["folder.aside", "folder.1.aside"] {
+            std::fs::create_dir(path("folder")).unwrap();
+            std::fs::write(path("folder/theirs"), aside).unwrap();
+            desk.remove("folder").unwrap();
+            assert_eq!(desk.look("folder").unwrap(), Stands::Nothing);
+            assert_eq!(
+                std::fs::read_to_string(path(aside).join("theirs")).unwrap(),
+                aside
+            );
+        }
     }
 }

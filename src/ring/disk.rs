@@ -27,8 +27,9 @@ use super::walk;
 use super::work_file::{RingFile, Route, route_of};
 use super::work_folder::{WorkFolder, ours};
 use crate::config::Io;
+use crate::named_file::clear_of_folder;
 use crate::vault::disk::{Commit, ReplyStat, Shelf, StatResult, WorkKind, WorkStat, millis};
-use crate::vault::names::NamesOf;
+use crate::vault::names::{self, NamesOf};
 use crate::wall_clock;
 
 /// Permissions of an upload, before the umask.
@@ -272,7 +273,7 @@ fn take_name_away(folder: &WorkFolder, name: &str) -> io::Result<Removal> {
         return Ok(Removal::Done);
     };
     if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-        folder.remove_folder(name)?;
+        clear_of_folder(folder, name, names::asides(name))?;
         return Ok(Removal::Done);
     }
     if freeing::held(&stat) < freeing::BIG_BYTES_MIN {

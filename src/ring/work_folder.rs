@@ -28,7 +28,6 @@ use self::hold::Hold;
 use super::account;
 use crate::diagnosis::is_not_ours;
 use crate::named_file::{kind_without_files, sync_names_in};
-use crate::vault::names::ASIDE_SUFFIX;
 
 pub use locking::Lock;
 
@@ -295,26 +294,6 @@ impl WorkFolder {
         match rustix::fs::unlinkat(&self.descriptor, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Removes a folder that stands in the place of a file of ours. One with something in it is
-    /// somebody's: it is set aside.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn remove_folder(&self, name: &str) -> io::Result<()> {
-        match rustix::fs::unlinkat(&self.descriptor, name, AtFlags::REMOVEDIR) {
-            Err(Errno::NOTEMPTY | Errno::EXIST) => {
-                let aside = format!("{name}{ASIDE_SUFFIX}");
-                Ok(rustix::fs::renameat(
-                    &self.descriptor,
-                    name,
-                    &self.descriptor,
-                    &aside,
-                )?)
-            }
-            result => Ok(result?),
         }
     }
 

@@ -124,6 +124,17 @@ pub const TRIAL_NAME: &str = "trial";
 /// Ending of files that could not be understood and were renamed out of the way.
 pub const ASIDE_SUFFIX: &str = ".aside";
 
+/// So many files of one name are set aside.
+const ASIDE_MAX: usize = 100;
+
+/// The names for what is set aside, in the order in which they are tried: what has one of them was
+/// set aside before, and stays.
+pub fn asides(name: &str) -> impl Iterator<Item = String> {
+    let first = format!("{name}{ASIDE_SUFFIX}");
+    let next = move |number| format!("{name}.{number}{ASIDE_SUFFIX}");
+    std::iter::once(first).chain((1..ASIDE_MAX).map(next))
+}
+
 /// What file systems keep in their first folder, which may be a folder of ours: ext4 and XFS repair
 /// into the first one, the next hold quotas, keys, snapshots and what was deleted.
 const OF_FILE_SYSTEMS: [&str; 10] = [

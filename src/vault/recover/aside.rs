@@ -5,7 +5,7 @@ use std::io;
 use super::report;
 use crate::event::{DiskOp, Event};
 use crate::vault::disk::{Disk, Shelf};
-use crate::vault::names::ASIDE_SUFFIX;
+use crate::vault::names;
 
 /// Renames a file, and says why. Where the disk refuses that, it stays.
 pub(super) async fn set_aside<D: Disk>(disk: &D, shelf: Shelf, name: &str, why: &str) {
@@ -30,16 +30,9 @@ pub(super) async fn try_to_set_aside<D: Disk>(
     renamed.is_ok()
 }
 
-/// So many files of one name are set aside.
-const ASIDE_MAX: usize = 100;
-
-/// A name for what is set aside: what has the first one was set aside before, and stays.
+/// A name for what is set aside.
 async fn free_aside<D: Disk>(disk: &D, shelf: Shelf, name: &str) -> io::Result<String> {
-    for number in 0..ASIDE_MAX {
-        let aside = match number {
-            0 => format!("{name}{ASIDE_SUFFIX}"),
-            number => format!("{name}.{number}{ASIDE_SUFFIX}"),
-        };
+    for aside in names::asides(name) {
         if disk.stat(shelf, &aside).await?.is_none() {
             return Ok(aside);
         }
