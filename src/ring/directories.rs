@@ -36,7 +36,7 @@ use super::shelves::{SharedShelves, Shelves};
 use super::trial::{self, Trial};
 use super::work_folder::{BadFolder, Lock, WorkFolder, path_of};
 use crate::config::Config;
-use crate::vault::clean_stop::CleanStop;
+use crate::vault::clean_stop::{CleanStop, NOTE_BYTES};
 use crate::vault::disk::Shelf;
 use crate::vault::names::{self, CLEAN_NAME, NamesOf, WorkName};
 use crate::vigil;
@@ -406,7 +406,8 @@ impl Directories {
         let written = work.write(CLEAN_NAME, note.as_bytes());
         // Records are not renewed where the disk is full, and then there is no room for a new note.
         written.or_else(|error| {
-            if !stop.is_one_sector() {
+            // It would be believed though only a part of it was written.
+            if note.len() > NOTE_BYTES {
                 return Err(error);
             }
             let overwritten = work.overwrite(CLEAN_NAME, note.as_bytes());

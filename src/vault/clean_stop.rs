@@ -44,8 +44,11 @@ const SERVED: (&str, &str) = ("served from", " in ");
 /// know it does not understand the line, and takes the boot for one without a clean stop.
 const EXCEPT: &str = " except ";
 
+/// Digits of a shelf's own name.
+const NAME_DIGITS: usize = 32;
+
 /// Length of a note: one sector, which is written as a whole or not at all.
-const NOTE_BYTES: usize = 512;
+pub const NOTE_BYTES: usize = 512;
 
 impl CleanStop {
     /// What a note says. Lines that are not understood are left out. A version that does not know
@@ -82,11 +85,6 @@ impl CleanStop {
         let lines: String = boots.chain(served).collect();
         let length = NOTE_BYTES - 1;
         format!("{lines:length$}\n")
-    }
-
-    /// Whether its note is so short that it is written as a whole or not at all.
-    pub fn is_one_sector(&self) -> bool {
-        self.render().len() <= NOTE_BYTES
     }
 
     /// Whether it vouches for what was written in this boot: for the work directory at least.
@@ -155,7 +153,9 @@ impl SyncedIn {
     fn parse(line: &str) -> Option<Self> {
         let number = |digits: &str| u128::from_str_radix(digits, 16).ok();
         let (boot, unsynced) = line.split_once(EXCEPT).unwrap_or((line, ""));
-        let unsynced = unsynced.split_whitespace().map(number);
+        // Half of a name would leave another shelf out than the one that was not synced.
+        let whole = |name: &str| number(name).filter(|_| name.len() == NAME_DIGITS);
+        let unsynced = unsynced.split_whitespace().map(whole);
         Some(Self {
             boot: number(boot)?,
             unsynced: unsynced.collect::<Option<_>>()?,
@@ -208,8 +208,10 @@ mod tests {
             assert!(!stop.covers_shelf(7, shelf), "{shelf:?}");
         }
         // Of half a line nothing is believed.
-        let half = CleanStop::parse(&format!("{:032x} except x", 7));
-        assert!(!half.covers_shelf(7, Some(0xc)));
+        for half in ["x", "0000000000000000000000000000000"] {
+            let half = CleanStop::parse(&format!("{:032x} except {half}", 7));
+            assert!(!half.covers_shelf(7, Some(0xc)));
+        }
         // Another stop in the same boot has synced it, or has not; an earlier boot stays as it was.
         assert!(
             stop.clone()
