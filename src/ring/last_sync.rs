@@ -42,6 +42,7 @@ pub fn note_clean_stop(
     is_renewed: bool,
     patience: Duration,
 ) -> bool {
+    let work = directories.shelves().work();
     let directories = Arc::clone(directories);
     // The work directory has the last word, and some time for it.
     let deadline = Instant::now() + patience - patience / 5;
@@ -60,6 +61,7 @@ pub fn note_clean_stop(
         }
         None => tracing::warn!(
             event = "stop_not_safe",
+            folder = %work.path().display(),
             waited = ?patience,
             remedy = "look at the disk (`dmesg`, `iostat -x 1`)",
             "the disk took too long to sync: the stop is not noted as a clean one, and after a reboot \

@@ -113,12 +113,6 @@ struct Resting {
     _until_the_end: Lock,
 }
 
-/// Whose a folder is, if it is somebody else's.
-fn other_owner(folder: &Path) -> Option<u32> {
-    let owner = std::fs::metadata(folder).ok()?.uid();
-    (owner != account::our_id()).then_some(owner)
-}
-
 impl Resting {
     fn open(config: &Config) -> Result<Self, String> {
         let path = &config.work_dir;
@@ -301,6 +295,12 @@ impl Resting {
             }
         }
     }
+}
+
+/// Whose a folder is, if it is somebody else's.
+fn other_owner(folder: &Path) -> Option<u32> {
+    let owner = std::fs::metadata(folder).ok()?.uid();
+    (owner != account::our_id()).then_some(owner)
 }
 
 /// The folders beside the work directory that are this server's, as far as they are there.

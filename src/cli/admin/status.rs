@@ -80,10 +80,10 @@ fn away(since: Duration, error: &NoConversation) -> String {
     format!("NO ANSWER since {since}; asked again every two seconds\n  {error}")
 }
 
-/// A page for a person: first whether all is well, then how much, then where.
 const RELOAD_FAILED: &str = "  the last reload failed: the settings before it hold, and not those of the file\n    -> \
      `bitsd check` says what is wrong; then `bitsd reload`\n";
 
+/// A page for a person: first whether all is well, then how much, then where.
 fn page(view: &StatusView) -> String {
     let mut text = match view.is_ready {
         true => "ready: new uploads are taken\n".to_owned(),
