@@ -85,6 +85,8 @@ pub enum StoreTrouble {
     /// By these settings it cannot be asked: what they name cannot be read, or they want of the
     /// store what it does not do.
     Settings(String),
+    /// It was not asked: there is nothing to sign a request with.
+    Unsigned(String),
     /// Nobody knows whether it was done: no answer, or one that says nothing of that.
     Doubt(String),
     /// It answers, and nobody can read what.
@@ -110,16 +112,17 @@ impl StoreTrouble {
             Self::Exists => "move the object that is there: this file was promised to its client",
             Self::Settings(_) => "mend the settings, or what they name, as `why` says",
             Self::Local(error) => diagnosis::in_work_dir(error).remedy,
-            Self::Gone | Self::Refused(_) | Self::Doubt(_) | Self::Unreadable(_) => LOOK_AT_STORE,
+            Self::Gone
+            | Self::Refused(_)
+            | Self::Unsigned(_)
+            | Self::Doubt(_)
+            | Self::Unreadable(_) => LOOK_AT_STORE,
         }
     }
 }
 
 /// What helps against most of what a store says.
 pub const LOOK_AT_STORE: &str = "look at the store: its credentials, its bucket, its space";
-
-/// What is said first where there is nothing to sign a request with.
-pub const NO_CREDENTIALS: &str = "no AWS credentials were found";
 
 /// Codes of S3.
 const OF_CREDENTIALS: &[&str] = &[
@@ -138,8 +141,7 @@ impl fmt::Display for StoreTrouble {
             Self::Exists => f.write_str("another object has that name"),
             Self::Gone => f.write_str("the store has lost the upload"),
             Self::Refused(why) | Self::Settings(why) => f.write_str(why),
-            // Nothing was asked.
-            Self::Doubt(why) if why.starts_with(NO_CREDENTIALS) => f.write_str(why),
+            Self::Unsigned(why) => write!(f, "no AWS credentials were found {why}"),
             Self::Doubt(why) => write!(f, "no clear answer: {why}"),
             Self::Unreadable(why) => write!(f, "an answer that makes no sense: {why}"),
             Self::Local(error) => write!(f, "the disk failed: {error}"),

@@ -119,7 +119,9 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
                     known.forget();
                     let _next_time = self.forget_upload().await;
                 }
-                StoreTrouble::Doubt(_) | StoreTrouble::Unreadable(_) => {}
+                StoreTrouble::Unsigned(_)
+                | StoreTrouble::Doubt(_)
+                | StoreTrouble::Unreadable(_) => {}
                 // Also what was promised: whoever asks for it looks what stands there now.
                 StoreTrouble::Local(error) if is_part_changed(&error) => {
                     return Err(Untaken::Unreadable(error));
@@ -215,9 +217,9 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
                 }
                 // A store that knows the upload no more may say so before it has read the part, and
                 // hang up: then that is lost, and it would be so each time.
-                Err(StoreTrouble::Doubt(why)) => {
+                Err(doubt @ (StoreTrouble::Unsigned(_) | StoreTrouble::Doubt(_))) => {
                     let _next_time = self.leave_if_gone(known).await;
-                    return Err(StoreTrouble::Doubt(why));
+                    return Err(doubt);
                 }
                 sent => sent?,
             }

@@ -25,9 +25,7 @@ use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use sha2::{Digest as _, Sha256};
 
-use super::bucket::{
-    Bucket, NO_CREDENTIALS, Object, Part, PutAnswer, SeenObject, StoreNames, StoreTrouble,
-};
+use super::bucket::{Bucket, Object, Part, PutAnswer, SeenObject, StoreNames, StoreTrouble};
 use super::note::StorePlace;
 use crate::diagnosis::PartChanged;
 use crate::http::digest::{Hex, parse_hex};
@@ -382,7 +380,7 @@ where
     let status = status(&error);
     let SdkError::ServiceError(_) = &error else {
         // Not sent at all for want of credentials, cut, timed out, or not understood.
-        return StoreTrouble::Doubt(in_words(&error));
+        return unanswered(&error);
     };
     let code = error.code().unwrap_or_default();
     let why = match (error.message(), code, status) {
@@ -402,15 +400,15 @@ where
     }
 }
 
-/// The innermost cause says most.
-fn in_words<E>(error: &SdkError<E>) -> String
+/// What it means that there is no answer of the store. The innermost cause says most.
+fn unanswered<E>(error: &SdkError<E>) -> StoreTrouble
 where
     E: std::error::Error + 'static,
 {
     let causes = std::iter::successors(error.source(), |&cause| cause.source());
     let causes: Vec<_> = causes.map(ToString::to_string).collect();
     let Some(last) = causes.last() else {
-        return format!("{}", DisplayErrorContext(error));
+        return StoreTrouble::Doubt(DisplayErrorContext(error).to_string());
     };
     // A list of all that was tried has lines.
     let last = last.lines().map(str::trim).collect::<Vec<_>>();
@@ -418,15 +416,15 @@ where
     let why = format!("{error}: {}", last.trim_end_matches('.'));
     let is_without = causes.iter().any(|cause| cause == NOT_FOUND) || last.contains("IMDS");
     match is_without {
-        true => format!("{NO_CREDENTIALS}{LOOKED_FOR}: {why}"),
-        false => why,
+        true => StoreTrouble::Unsigned(format!("{LOOKED_FOR}: {why}")),
+        false => StoreTrouble::Doubt(why),
     }
 }
 
 /// What the library says where no place has credentials. The last one that it asks is the role of
 /// the machine (IMDS), and if that refuses it says so instead.
 const NOT_FOUND: &str = "the credential provider was not enabled";
-const LOOKED_FOR: &str = " (looked for in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, \
+const LOOKED_FOR: &str = "(looked for in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, \
                           a web identity, the role of a container or of the machine)";
 
 /// The mark of the session that an object comes from.
