@@ -26,7 +26,7 @@ use bitsd::observe;
 use bitsd::vigil;
 
 use super::log_format;
-use super::settings::Settings;
+use super::settings::OfServer;
 use conversation::{Conversation, NoConversation};
 use ending::How;
 
@@ -54,15 +54,8 @@ pub struct Where {
         hide_env_values = true
     )]
     socket: Option<PathBuf>,
-    /// The server's settings file [default: /etc/bitsd.toml, if there is one].
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        env = "BITSD_CONFIG",
-        hide_env_values = true
-    )]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    file: OfServer,
 }
 
 /// `bitsd status`
@@ -302,7 +295,7 @@ fn finish(outcome: Result<ExitCode, Failed>) -> ExitCode {
 impl Where {
     /// The settings of the server.
     fn settings(&self) -> Result<Config, Failed> {
-        let settings = Settings::in_file(self.config.clone());
+        let settings = self.file.settings();
         let hint = "; --socket names the socket without them";
         let failed = |error| Failed::wrong_use(format!("{error}{hint}"));
         match settings.settle_by(Instant::now() + SETTINGS_PATIENCE) {
@@ -329,12 +322,10 @@ impl Where {
     /// The socket that a file names of which something else is wrong, if a server answers there: it
     /// runs with other settings, and is asked all the same.
     fn socket_in_file(&self) -> Option<PathBuf> {
-        let settings = Settings::in_file(self.config.clone());
+        let settings = self.file.settings();
         let read = move || log_format::text_of(settings.file()?);
         let text = vigil::within(Instant::now() + SETTINGS_PATIENCE, read).ok()??;
-        let said = log_format::said_in(&text, "admin_socket")?;
-        let said: toml::Table = format!("said = {said}").parse().ok()?;
-        let socket = PathBuf::from(said.get("said")?.as_str()?);
+        let socket = log_format::path_in(&text, "admin_socket")?;
         (socket.is_absolute() && !is_nobody_there(&socket)).then_some(socket)
     }
 
@@ -359,7 +350,7 @@ impl Where {
             return Ok(Knower::Server(Conversation::with(socket)));
         }
         // Whoever keeps the settings elsewhere means no server with defaults.
-        let is_of_nobody = Settings::in_file(self.config.clone()).file().is_none();
+        let is_of_nobody = self.file.settings().file().is_none();
         match is_of_nobody && !config.work_dir.exists() {
             true => Err(Failed::wrong_use(NO_SETTINGS)),
             false => Ok(Knower::Journals(Box::new(config))),

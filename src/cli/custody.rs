@@ -9,7 +9,7 @@ use bitsd::custody::verify::{Audit, Wishes, verify};
 use bitsd::http::digest::{Hex, parse_hex};
 use bitsd::unseen;
 
-use super::settings::Settings;
+use super::settings::OfServer;
 use super::{failed, log_format, say};
 
 pub const EXAMPLES: &str = "\
@@ -64,15 +64,8 @@ struct Place {
     /// The folder of `custody` [default: that of the settings file, or /var/lib/bitsd-custody].
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
-    /// Settings file of the server [default: /etc/bitsd.toml, if there is one].
-    #[arg(
-        short,
-        long,
-        value_name = "FILE",
-        env = "BITSD_CONFIG",
-        hide_env_values = true
-    )]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    file: OfServer,
 }
 
 impl Place {
@@ -82,12 +75,14 @@ impl Place {
         if let Some(folder) = &self.folder {
             return Ok(folder.clone());
         }
-        let settings = Settings::in_file(self.config.clone());
+        let settings = self.file.settings();
         let Some(file) = settings.file() else {
             return Ok(PathBuf::from(DEFAULT));
         };
-        let named = log_format::text_of(file).map(|text| custody_in(&text));
-        match (named, &self.config) {
+        let is_named = |folder: &PathBuf| !folder.as_os_str().is_empty();
+        let named = log_format::text_of(file)
+            .map(|text| log_format::path_in(&text, "custody").filter(is_named));
+        match (named, &self.file.config) {
             (Some(Some(folder)), _) => Ok(folder),
             (Some(None) | None, None) => Ok(PathBuf::from(DEFAULT)),
             (Some(None), Some(file)) => Err(format!(
@@ -108,14 +103,6 @@ impl Place {
         };
         failed(format_args!("{}: {error}{hint}", folder.display()))
     }
-}
-
-/// The folder that a settings file names.
-fn custody_in(text: &str) -> Option<PathBuf> {
-    let said = log_format::said_in(text, "custody")?;
-    let said: toml::Table = format!("said = {said}").parse().ok()?;
-    let folder = said.get("said")?.as_str()?;
-    (!folder.is_empty()).then(|| PathBuf::from(folder))
 }
 
 #[derive(Debug, clap::Args)]

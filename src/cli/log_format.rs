@@ -2,7 +2,7 @@
 //! A start that fails is told in the form that the reader of the log expects.
 
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use bitsd::config::{FILE_BYTES_MAX, LogFormat};
@@ -60,7 +60,7 @@ fn by_flag(words: &[OsString]) -> Option<bool> {
 
 /// What a settings file, which may be no TOML, says of a key above its first table: all that stands
 /// behind the sign.
-pub fn said_in<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+fn said_in<'t>(text: &'t str, key: &str) -> Option<&'t str> {
     let lines = text
         .lines()
         .map(|line| line.trim_start_matches('\u{feff}').trim());
@@ -70,6 +70,12 @@ pub fn said_in<'t>(text: &'t str, key: &str) -> Option<&'t str> {
         rest.strip_prefix('=').map(str::trim_start)
     });
     values.next()
+}
+
+/// The path that a key above the first table names, whatever else is wrong with the file.
+pub fn path_in(text: &str, key: &str) -> Option<PathBuf> {
+    let said: toml::Table = format!("said = {}", said_in(text, key)?).parse().ok()?;
+    Some(PathBuf::from(said.get("said")?.as_str()?))
 }
 
 /// Whether such a file says JSON.

@@ -36,6 +36,31 @@ pub struct Settings {
     keys: Keys,
 }
 
+/// The settings of a server that somebody asks about.
+#[derive(Args, Clone, Debug)]
+pub struct OfServer {
+    /// The server's settings file [default: /etc/bitsd.toml, if there is one].
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        env = "BITSD_CONFIG",
+        hide_env_values = true
+    )]
+    pub config: Option<PathBuf>,
+}
+
+impl OfServer {
+    /// Those of its file, without flags.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            config: self.config.clone(),
+            no_config: false,
+            keys: Keys(Flags::default()),
+        }
+    }
+}
+
 /// What `check` is asked for.
 #[derive(Args, Clone, Debug)]
 pub struct Check {
@@ -58,15 +83,6 @@ pub struct Check {
 }
 
 impl Settings {
-    /// Those of a file, without flags.
-    pub fn in_file(config: Option<PathBuf>) -> Self {
-        Self {
-            config,
-            no_config: false,
-            keys: Keys(Flags::default()),
-        }
-    }
-
     /// The settings file that is read: the one that is named, or the usual one if it exists.
     pub fn file(&self) -> Option<&Path> {
         if self.no_config {
