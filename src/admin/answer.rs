@@ -180,13 +180,11 @@ impl<'w, W: Write> JsonLines<'w, W> {
         if bytes == 0 {
             return Ok(());
         }
-        let size = match self.version {
-            Version::Http11 => format!("{bytes:x}\r\n"),
-            Version::Http10 => String::new(),
-        };
-        let from = SIZE_ROOM - size.len();
-        self.chunk[from..SIZE_ROOM].copy_from_slice(size.as_bytes());
+        let mut from = SIZE_ROOM;
         if self.version == Version::Http11 {
+            let size = format!("{bytes:x}\r\n");
+            from -= size.len();
+            self.chunk[from..SIZE_ROOM].copy_from_slice(size.as_bytes());
             self.chunk.extend_from_slice(b"\r\n");
         }
         self.out.write_all(&self.chunk[from..])?;
