@@ -12,6 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use support::client::{Client, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment};
 use support::host::run;
+use support::program::computed;
 use support::raw::Response;
 use support::server::{Server, Settings};
 use support::skip;
@@ -537,20 +538,6 @@ fn a_user_has_so_many_uploads_under_way_from_wherever_they_come() {
     assert_eq!(create(&guarded, "anna", 5).1, 503);
 }
 
-/// What a server has computed so far, in nanoseconds.
-fn computed_ns(server: &Server) -> u64 {
-    let mut ns = 0;
-    let tasks = fs::read_dir(format!("/proc/{}/task", server.pid())).unwrap();
-    for task in tasks {
-        // One may have ended meanwhile.
-        let spent = fs::read_to_string(task.unwrap().path().join("schedstat"));
-        let spent = spent.unwrap_or_default();
-        let own = spent.split(' ').next().unwrap_or_default();
-        ns += own.parse::<u64>().unwrap_or_default();
-    }
-    ns
-}
-
 /// Measured is what it computes, since waits on a busy machine say nothing. That both kinds cost
 /// the same hash stands in `src/auth/accounts.rs`; this finds whatever else would tell them apart.
 /// They take turns, so that both meet the same machine.
@@ -574,7 +561,7 @@ fn a_user_that_does_not_exist_costs_as_much_as_one_that_does() {
     let mut client = guarded.client("/a.bin", "");
     let mut guesses = 0;
     let mut cost = |user: &str| {
-        let before = computed_ns(&guarded.server);
+        let before = computed(guarded.server.pid());
         for _ in 0..TRIES {
             // Each from another address: nobody has to wait.
             guesses += 1;
@@ -583,18 +570,17 @@ fn a_user_that_does_not_exist_costs_as_much_as_one_that_does() {
             client.lines = basic(user, "guess 1") + &from;
             assert_asked(&client.ping(), &[BASIC]);
         }
-        computed_ns(&guarded.server) - before
+        computed(guarded.server.pid()) - before
     };
     cost("anna");
     let mut ratios: Vec<f64> = Vec::new();
     for _ in 0..5 {
-        let (mut known, mut unknown) = (0, 0);
+        let (mut known, mut unknown) = (Duration::ZERO, Duration::ZERO);
         for _ in 0..TURNS {
             known += cost("anna");
             unknown += cost("nobody");
         }
-        #[allow(clippy::cast_precision_loss, reason = "nanoseconds of a test")]
-        ratios.push(unknown as f64 / known as f64);
+        ratios.push(unknown.as_secs_f64() / known.as_secs_f64());
     }
     ratios.sort_by(f64::total_cmp);
     let middle = ratios[ratios.len() / 2];

@@ -4,7 +4,7 @@
 mod support;
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
@@ -20,7 +20,7 @@ use tempfile::TempDir;
 use support::client::{Client, DISK_FULL, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment};
 use support::listing;
 use support::mount::Disk;
-use support::program::{Program, free_address};
+use support::program::{Program, await_line, free_address, lines_of};
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
 
@@ -1475,36 +1475,28 @@ fn a_start_that_is_not_to_be_ends_soon() {
         .arg("--config")
         .arg(&file);
     server.env("NOTIFY_SOCKET", folder.path().join(NOTIFY));
-    let mut server = server.stderr(Stdio::piped()).spawn().unwrap();
-    let mut log = BufReader::new(server.stderr.take().unwrap());
+    let mut server = Program(server.stderr(Stdio::piped()).spawn().unwrap());
+    let log = lines_of(server.0.stderr.take().unwrap());
     hear(&manager, "STATUS=starting: ");
-    let mut line = String::new();
-    while !line.contains("event=start_goes_on") {
-        line.clear();
-        assert!(log.read_line(&mut line).unwrap() > 0, "it ended");
-    }
+    let line = await_line(&log, &["event=start_goes_on"]);
     assert!(
         line.contains("of 1.00 TiB of the journals so far"),
         "{line}"
     );
     rustix::process::kill_process(
-        rustix::process::Pid::from_child(&server),
+        rustix::process::Pid::from_child(&server.0),
         rustix::process::Signal::TERM,
     )
     .unwrap();
     let began = Instant::now();
-    let status = server.wait().unwrap();
+    let status = server.wait();
     assert!(
         began.elapsed() < Duration::from_secs(20),
         "{:?}",
         began.elapsed()
     );
-    let mut rest = String::new();
-    log.read_to_string(&mut rest).unwrap();
-    assert!(
-        status.success() && rest.contains("event=start_given_up"),
-        "{rest}"
-    );
+    assert!(status.success(), "{status}");
+    await_line(&log, &["event=start_given_up"]);
     drop(journal);
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use support::client::{Client, fragment};
 use support::host::allow_files;
-use support::program::memory;
+use support::program::{computed, memory};
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::tls::{Authority, listener};
@@ -246,19 +246,6 @@ fn many_small_uploads_over_one_connection() {
     for seed in 0..200 {
         server.assert_file(&seed.to_string(), seed, 1000);
     }
-}
-
-/// What a process has computed so far.
-fn computed(pid: u32) -> Duration {
-    let mut ns = 0;
-    for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
-        // One may have ended meanwhile.
-        let spent = std::fs::read_to_string(task.unwrap().path().join("schedstat"));
-        let spent = spent.unwrap_or_default();
-        let own = spent.split(' ').next().unwrap_or_default();
-        ns += own.parse::<u64>().unwrap_or_default();
-    }
-    Duration::from_nanos(ns)
 }
 
 /// What a handshake costs a server, of some that go to their end.

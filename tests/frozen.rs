@@ -5,16 +5,15 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use support::client::{Client, fragment};
 use support::host::{allow, run};
 use support::mount::{Disk, Silent};
+use support::program::{await_line, lines_of};
 use support::server::{Server, Settings};
 use support::{PATIENCE, skip, stalls_in_calls, wait_until};
 
@@ -140,34 +139,6 @@ fn all_uploads_go_on_when_a_disk_thaws_however_many_waited_and_for_how_long() {
     }
     let log = server.log();
     assert_eq!(stalls_in_calls(&log).next(), None, "{log}");
-}
-
-/// The lines that something says, as they come.
-fn lines_of(said: impl Read + Send + 'static) -> mpsc::Receiver<String> {
-    let (sender, lines) = mpsc::channel();
-    std::thread::spawn(move || {
-        for line in BufReader::new(said).lines().map_while(Result::ok) {
-            let _nobody_listens = sender.send(line);
-        }
-    });
-    lines
-}
-
-/// The first line that has these words, in bounded time.
-#[track_caller]
-fn await_line(lines: &mpsc::Receiver<String>, words: &[&str]) -> String {
-    let deadline = Instant::now() + Duration::from_secs(50);
-    let mut all = Vec::new();
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let Ok(line) = lines.recv_timeout(left) else {
-            panic!("{words:?} were not said: {all:#?}");
-        };
-        if words.iter().all(|word| line.contains(word)) {
-            return line;
-        }
-        all.push(line);
-    }
 }
 
 /// What the socket of a service manager is called, beside the settings.

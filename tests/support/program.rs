@@ -2,9 +2,12 @@
 //! with.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::wait_until;
@@ -47,6 +50,47 @@ pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
+/// What a process has computed so far, in all its threads.
+pub fn computed(pid: u32) -> Duration {
+    let mut ns = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task")).unwrap() {
+        // One may have ended meanwhile.
+        let spent = fs::read_to_string(task.unwrap().path().join("schedstat"));
+        let spent = spent.unwrap_or_default();
+        let own = spent.split(' ').next().unwrap_or_default();
+        ns += own.parse::<u64>().unwrap_or_default();
+    }
+    Duration::from_nanos(ns)
+}
+
+/// The lines that something says, as they come.
+pub fn lines_of(said: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, lines) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(said).lines().map_while(Result::ok) {
+            let _nobody_listens = sender.send(line);
+        }
+    });
+    lines
+}
+
+/// The first line that has these words, in bounded time.
+#[track_caller]
+pub fn await_line(lines: &mpsc::Receiver<String>, words: &[&str]) -> String {
+    let deadline = Instant::now() + Duration::from_secs(50);
+    let mut all = Vec::new();
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Ok(line) = lines.recv_timeout(left) else {
+            panic!("{words:?} were not said: {all:#?}");
+        };
+        if words.iter().all(|word| line.contains(word)) {
+            return line;
+        }
+        all.push(line);
+    }
+}
+
 /// Ends with the test.
 pub struct Program(pub Child);
 
@@ -77,7 +121,7 @@ impl Drop for Program {
                 let _ = self.0.wait();
                 return;
             }
-            std::thread::park_timeout(Duration::from_millis(5));
+            thread::park_timeout(Duration::from_millis(5));
         }
     }
 }
