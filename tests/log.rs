@@ -262,6 +262,28 @@ fn commands_that_cannot_say_what_they_have_to_say_end_with_their_code() {
     }
 }
 
+/// A token that nobody has seen would be a line that nobody can use.
+#[test]
+fn a_token_that_cannot_be_shown_leaves_no_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (tokens, before) = (folder.path().join("tokens"), "# ours\n");
+    std::fs::write(&tokens, before).unwrap();
+    let token = |user: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command.args(["token", user, "--file"]).arg(&tokens);
+        command
+    };
+    let dev_full = File::options().write(true).open("/dev/full").unwrap();
+    let output = token("anna").stdout(dev_full).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("so there is none"), "{said}");
+    assert_eq!(std::fs::read_to_string(&tokens).unwrap(), before);
+    assert_eq!(token("bert").output().unwrap().status.code(), Some(0));
+    let after = std::fs::read_to_string(&tokens).unwrap();
+    assert!(after.starts_with("# ours\nbert:"), "{after}");
+}
+
 /// A pager that is paused: all of it comes when it goes on.
 #[test]
 fn what_was_asked_for_waits_for_its_reader() {

@@ -471,6 +471,23 @@ fn the_environment_stands_between_flags_and_file() {
     }
 }
 
+/// A flag says more than a variable, which may have been set for all that is started.
+#[test]
+fn no_file_is_read_where_a_flag_says_so() {
+    let check = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command.args(["check", "--quiet", "--listen", "127.0.0.1:0"]);
+        let command = command.args(words).env("BITSD_CONFIG", "/does/not/exist");
+        command.output().unwrap()
+    };
+    let by_variable = check(&[]);
+    assert_eq!(by_variable.status.code(), Some(2));
+    let named = said(&by_variable);
+    assert!(named.contains("/does/not/exist"), "{named}");
+    let without = check(&["--no-config"]);
+    assert_eq!(without.status.code(), Some(0), "{}", said(&without));
+}
+
 #[test]
 fn a_variable_that_is_set_to_nothing_is_not_set() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
