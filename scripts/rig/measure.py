@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import statistics
 import subprocess
 import time
@@ -109,8 +110,12 @@ def run(tools, subject, load, folder):
 
 
 def clear(folder):
-    """Frees the space of a run, and leaves its empty files to be removed at the end of everything: for half a minute ext4
-    does not use a deleted file's inode again, and looks at thousands of them for every new file."""
+    """Frees what a run has taken. On tmpfs all of it, names too, of which it has only so many. On a disk empty files stay to
+    be removed at the end of everything: for half a minute ext4 does not use a deleted file's inode again, and looks at
+    thousands of them for every new file."""
+    if places.describe(folder)["kind"] == "tmpfs":
+        shutil.rmtree(folder)
+        return
     for path in folder.rglob("*"):
         if path.is_file():
             os.truncate(path, 0)

@@ -113,10 +113,11 @@ class Places:
         return image.path
 
     def close(self):
-        for folder in self.folders.values():
-            shutil.rmtree(folder, ignore_errors=True)
+        # What is in an image goes with it: to remove a million names one by one takes minutes.
         for image in self.made:
             image.close()
+        for folder in self.folders.values():
+            shutil.rmtree(folder, ignore_errors=True)
         shutil.rmtree(self.own, ignore_errors=True)
 
 
