@@ -870,6 +870,13 @@ fn a_reload_says_what_has_changed_or_what_is_wrong() {
     let good = watched.command(&["reload"]);
     assert_eq!(good.status.code(), Some(0), "{}", text(&good));
     assert!(text(&good).contains("upload_bytes_max"), "{}", text(&good));
+    assert!(!text(&good).contains("warning"), "{}", text(&good));
+    // As at a start, whoever asks hears what hardly anybody means; once.
+    std::fs::write(&file, format!("session_timeout = \"1s\"\n{lines}")).unwrap();
+    let doubtful = watched.command(&["reload"]);
+    let said = text(&doubtful);
+    assert_eq!(doubtful.status.code(), Some(0), "{said}");
+    assert!(said.contains("warning: session_timeout"), "{said}");
     let again = watched.command(&["reload"]);
     assert!(
         text(&again).contains("nothing has changed"),

@@ -337,7 +337,7 @@ fn objects(
 fn verifier(config: &Config) -> Result<Verifier, LaunchError> {
     let verifier = Verifier::start().map_err(LaunchError::Thread)?;
     let acceptance = verify::prepare(&config.accounts.keys);
-    reloader::tell_of_tickets(config, &acceptance);
+    let _is_in_the_log = reloader::tell_of_tickets(config, &acceptance);
     verifier.accept_for(acceptance);
     Ok(verifier)
 }

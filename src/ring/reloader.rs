@@ -246,11 +246,11 @@ impl Reloader {
         self.objects.try_stores(config.stores_to_try())?;
         let acceptance = verify::prepare(&config.accounts.keys);
         reload::offer(&self.shards, offers?, RELOAD_PATIENCE)?;
-        tell_of_tickets(&config, &acceptance);
+        let mut doubts = Vec::from_iter(tell_of_tickets(&config, &acceptance));
         self.verifier.accept_for(acceptance);
         let in_files = material.as_ref().map(|now| now.changes(&self.material));
         let changed = changes(&self.config, &config, in_files.unwrap_or_default());
-        tell_of_doubts(&self.config, &config);
+        doubts.extend(tell_of_doubts(&self.config, &config));
         observe::adopt(config.log_format, config.log_level);
         self.objects.know(config.stores());
         self.config = config;
@@ -271,6 +271,7 @@ impl Reloader {
             .iter()
             .map(|key| format!("{key} waits for the next start"));
         let waiting = waiting.chain(displaced(&self.config, directories));
+        let waiting = waiting.chain(doubts.iter().map(|doubt| format!("warning: {doubt}")));
         let changed = Some(changed).filter(|changed| changed != "nothing");
         Ok(changed
             .into_iter()
@@ -291,12 +292,13 @@ fn changes(before: &Config, now: &Config, in_files: Vec<String>) -> String {
     }
 }
 
-/// Warns of what is doubtful about new settings, and was not before.
-fn tell_of_doubts(before: &Config, now: &Config) {
+/// Warns of what is doubtful about new settings, and was not before; returns it.
+fn tell_of_doubts(before: &Config, now: &Config) -> Vec<String> {
     let known = before.doubts();
-    let doubts = now.doubts().into_iter();
-    let new = doubts.filter(|doubt| !known.contains(doubt));
-    new.for_each(|doubt| probe::tell_of_doubt(&doubt));
+    let mut new = now.doubts();
+    new.retain(|doubt| !known.contains(doubt));
+    new.iter().for_each(|doubt| probe::tell_of_doubt(doubt));
+    new
 }
 
 /// What was opened stays in use; only a start opens what stands there now. A root that the settings
@@ -332,18 +334,17 @@ fn look_at_ledger(config: &Config) -> Result<(), BadLedger> {
     ledger::site(config).map_or(Ok(()), look)
 }
 
-/// Writes into the log why Kerberos tickets, which the settings ask for, will not be taken.
-pub fn tell_of_tickets(config: &Config, acceptance: &Acceptance) {
-    if let Err(why) = acceptance
-        && !config.accounts.keys.is_empty()
-    {
-        let event = "tickets_unusable";
-        tracing::warn!(
-            event,
-            why,
-            "Kerberos tickets cannot be looked at: their clients hear 503"
-        );
+/// Writes into the log that Kerberos tickets, which the settings ask for, will not be taken, and why;
+/// returns that.
+pub fn tell_of_tickets(config: &Config, acceptance: &Acceptance) -> Option<String> {
+    let why = acceptance.as_ref().err()?;
+    if config.accounts.keys.is_empty() {
+        return None;
     }
+    let event = "tickets_unusable";
+    let what = "Kerberos tickets cannot be looked at: their clients hear 503";
+    tracing::warn!(event, why, "{what}");
+    Some(format!("{what}: {why}"))
 }
 
 /// A descriptor of each root for one shard, numbered in their order.
