@@ -9,6 +9,7 @@ use std::time::Duration;
 mod amounts;
 mod around;
 mod folders;
+mod idle;
 
 use super::keys::{Config, Location, ROOT_DEFAULT};
 use crate::auth::accounts::Accounts;
@@ -37,7 +38,8 @@ impl Config {
         doubts.extend(self.in_the_clear());
         doubts.extend(around::of_roots(self));
         doubts.extend(self.of_each_location());
-        doubts.extend(self.without_users());
+        doubts.extend(idle::of_all(self));
+        doubts.extend(self.passed_over.iter().cloned());
         doubts.extend(folders::of_users(self));
         doubts.extend(amounts::of_all(self));
         doubts.extend(self.of_places());
@@ -96,24 +98,6 @@ impl Config {
         });
         let all = [is_cut_off, asks_nobody, names_more, is_short];
         all.into_iter().flatten().collect()
-    }
-
-    /// What is said of users, where nobody is asked.
-    fn without_users(&self) -> Vec<String> {
-        let bounds = |location: &Location| location.sessions_per_user_max.is_some();
-        let asks = |location: &Location| !location.access.auth.is_empty();
-        let is_for_nobody = self.locations.iter().any(bounds) && !self.locations.iter().any(asks);
-        let is_for_nobody = is_for_nobody.then(|| {
-            "sessions_per_user_max does nothing: auth asks nobody who they are".to_owned()
-        });
-        let has_realms = !self.accounts.realms.is_empty()
-            && !self.asks_for(Scheme::Negotiate)
-            && !self.asks_for(Scheme::Certificate);
-        let has_realms = has_realms.then(|| {
-            "realms does nothing: auth asks nobody for a Kerberos ticket or a certificate"
-                .to_owned()
-        });
-        is_for_nobody.into_iter().chain(has_realms).collect()
     }
 
     /// Addresses and folders of which somebody may think otherwise.
@@ -358,6 +342,27 @@ mod tests {
             ),
             ("realms = \"EXAMPLE.COM\"".to_owned(), "realms does nothing"),
             (
+                "trusted_proxies = \"10.0.0.1\"\nuser_header = \"X-User\"".to_owned(),
+                "user_header does nothing",
+            ),
+            (
+                "channel_binding = \"require\"".to_owned(),
+                "channel_binding does nothing",
+            ),
+            (
+                "admin_names = \"bits.example.com\"".to_owned(),
+                "admin_names does nothing",
+            ),
+            (
+                "[events]\nnats_subject = \"a.b\"".to_owned(),
+                "[events] does nothing",
+            ),
+            (
+                "dir_mode = \"0750\"".to_owned(),
+                "dir_mode does nothing for /:",
+            ),
+            ("dir_mode = \"0750\"\ncreate_dirs = true".to_owned(), ""),
+            (
                 "upload_bytes_max = 100".to_owned(),
                 "upload_bytes_max is less than 1 KiB for /",
             ),
@@ -379,6 +384,27 @@ mod tests {
                 "notification_url is an address of this server itself for /",
             ),
             (format!("{notify}\"http://127.0.0.1:8081/a\""), ""),
+            (
+                format!("public_url = \"http://127.0.0.1:8080/\"\n{notify}\"/a\""),
+                "notification_url is an address of this server itself for /",
+            ),
+            (
+                format!("public_url = \"http://bits.example/\"\n{notify}\"/a\""),
+                "",
+            ),
+            (
+                "admin_listen = \"127.0.0.1:9180\"\n[events]\nwebhook = \"http://127.0.0.1:9180/\""
+                    .to_owned(),
+                "events.webhook is an address of this server itself",
+            ),
+            (
+                "[limits]\npath_depth_max = 2\n[[location]]\nprefix = \"/a/b/c\"".to_owned(),
+                "nobody can upload to /a/b/c: its path has more folders",
+            ),
+            (
+                "[limits]\npath_depth_max = 2\n[[location]]\nprefix = \"/a/b\"".to_owned(),
+                "",
+            ),
             (
                 "admin_listen = \"0.0.0.0:9180\"".to_owned(),
                 "admin_listen has 0.0.0.0:9180:",

@@ -65,6 +65,8 @@ keys! {
         accounts: AccountSettings = AccountSettings::default(),
         /// Who hears of uploads that ended.
         events: EventSettings = EventSettings::default(),
+        /// What was given and does nothing, in words.
+        passed_over: Vec<String> = Vec::new(),
     } {
         /// Addresses to listen on, without TLS. `[::]` takes IPv6 only; `0.0.0.0` beside it takes
         /// IPv4. The default holds where there is no `[[listener]]`.

@@ -35,6 +35,7 @@ mod location;
 mod meant;
 mod named;
 mod object_store;
+mod passed_over;
 mod permissions;
 mod print;
 pub mod quantity;

@@ -6,6 +6,7 @@ use super::complaint::quoted;
 use super::form::Value;
 use super::given::Given;
 use super::keys::{Config, Host, Location, NO_NOTIFICATION, NO_STORE, Notification, ObjectStore};
+use super::passed_over::is_idle;
 use super::resolve::Settled;
 use super::section::{SECTIONS, Scope};
 use super::table::{Row, Table};
@@ -91,6 +92,7 @@ fn write(config: &Config, given: &[Given]) -> String {
     tables.push((Scope::Events, entries(&config.events)));
     tables.extend((config.listeners.iter()).map(|table| (Scope::Listener, entries(table))));
     tables.extend((config.certificates.iter()).map(|table| (Scope::Certificate, entries(table))));
+    let first_location = tables.len();
     tables.extend((locations.iter()).map(|location| (Scope::Location, location.all(config))));
     let mut text = String::new();
     for (at, (scope, entries)) in tables.into_iter().enumerate() {
@@ -98,11 +100,26 @@ fn write(config: &Config, given: &[Given]) -> String {
             text.push_str(&format!("\n{}\n", section.header));
         }
         for (row, value) in entries {
-            let origin = |given: Option<&Given>| Some(given?.get(row.name())?.origin.line());
+            let location = match scope {
+                Scope::Server => Some(config.global()),
+                Scope::Location => locations.get(at.wrapping_sub(first_location)),
+                _ => None,
+            };
+            let origin = |given: Option<&Given>, how: &str| {
+                let entry = given?.get(row.name())?;
+                // What nobody uses is shown with its default.
+                let is_shown = row.form.to_toml(&entry.value) == value;
+                let is_idle = !is_shown && location.is_some_and(|location| is_idle(location, row));
+                let idle = if is_idle {
+                    "; it does nothing here"
+                } else {
+                    ""
+                };
+                Some(format!("  # {}{how}{idle}", entry.origin.line()))
+            };
             let inherits = scope == Scope::Location && row.name() != "root";
-            let inherited = || origin(given.first().filter(|_| inherits));
-            let said = (origin(given.get(at)).map(|origin| format!("  # {origin}")))
-                .or_else(|| inherited().map(|origin| format!("  # {origin}, inherited")));
+            let inherited = || origin(given.first().filter(|_| inherits), ", inherited");
+            let said = origin(given.get(at), "").or_else(inherited);
             text.push_str(&format!(
                 "{} = {value}{}\n",
                 row.name(),
@@ -222,6 +239,26 @@ mod tests {
             "prefix = \"/b\"  # f.toml:6",
             "enabled = false  # f.toml:7",
             "strict = true  # f.toml:2, inherited",
+        ];
+        assert_eq!(marked, expected);
+    }
+
+    #[test]
+    fn what_nobody_uses_says_so_beside_its_default() {
+        let text = "host_id_fallback = \"2d\"\n[[location]]\nprefix = \"a\"\nhost_id = \"n1\"\n\
+                    [[location]]\nprefix = \"b\"\nstore_wait = \"2m\"\n";
+        let file = SettingsFile::parse(std::path::Path::new("f.toml"), text.to_owned()).unwrap();
+        let settled = Settled::resolve(Flags::default(), Some(file)).unwrap();
+        let printed = settled.to_toml();
+        let marked: Vec<_> = printed.lines().filter(|line| line.contains('#')).collect();
+        let expected = [
+            "host_id_fallback = \"1d\"  # f.toml:1; it does nothing here",
+            "prefix = \"/a\"  # f.toml:3",
+            "host_id = \"n1\"  # f.toml:4",
+            "host_id_fallback = \"2d\"  # f.toml:1, inherited",
+            "prefix = \"/b\"  # f.toml:6",
+            "host_id_fallback = \"1d\"  # f.toml:1, inherited; it does nothing here",
+            "store_wait = \"1m\"  # f.toml:7; it does nothing here",
         ];
         assert_eq!(marked, expected);
     }

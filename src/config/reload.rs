@@ -27,6 +27,7 @@ pub fn adopt(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     take_over(&mut adopted.limits, &new.limits, &mut waiting);
     take_over(&mut adopted.events, &new.events, &mut waiting);
     tell_of_secrets(&old.events, &new.events, &mut waiting);
+    adopted.passed_over = new.passed_over;
     adopted.accounts = new.accounts;
     keep_what_listeners_need(&mut adopted, old, &mut waiting);
 

@@ -23,6 +23,7 @@ use super::keys::{
 };
 use super::location::refuse_covered;
 use super::object_store::resolve_store;
+use super::passed_over;
 use super::secret::{Secret, read_accounts, read_keytab};
 use super::section::Scope;
 use super::table::Setting as _;
@@ -81,6 +82,7 @@ impl Settled {
         for (location, given) in &locations {
             check_access(location, given, &global, &config)?;
         }
+        config.passed_over = passed_over::find(&locations);
         // That of the top, which is first already.
         let everything = locations.pop().expect("it is always there");
         let mut given = vec![global, limits, events];
@@ -193,7 +195,14 @@ fn refuse_repeated(
     ) {
         return Err(entry.refused(Complaint::NothingToListenOn));
     }
-    let mut known = listen.to_vec();
+    let mut known = Vec::new();
+    for address in listen {
+        // Flags and variables come one by one; a list of the file has been looked at.
+        if let (Some(why), Some(entry)) = (conflict(&known, *address), global.get("listen")) {
+            return Err(entry.refused(why));
+        }
+        known.push(*address);
+    }
     let entries = listeners.iter().filter_map(|given| given.get("address"));
     let entries = entries.map(|entry| (entry, false));
     let admin = global.get("admin_listen").map(|entry| (entry, true));
@@ -342,7 +351,12 @@ fn check_access(
     };
     let is_said = own.get("allow").is_some() && access.allow != [Allowed::Anybody];
     if access.auth.is_empty() && is_said {
-        let auth = "`auth`: nobody is asked who they are";
+        let auth = match location.prefix.as_str() {
+            "" => {
+                "`auth` beside it: at / nobody is asked who they are (a location that asks can have `allow` of its own)"
+            }
+            _ => "`auth`: nobody is asked who they are",
+        };
         return Err(entry.refused(Complaint::Without(auth)));
     }
     for allowed in &access.allow {

@@ -36,6 +36,21 @@ fn without_flags_and_file_the_defaults_stand() {
 }
 
 #[test]
+fn an_address_that_a_flag_names_twice_is_told_as_in_the_file() {
+    for (second, says) in [
+        ("127.0.0.1:2", "127.0.0.1:2 stands there twice"),
+        ("0.0.0.0:2", "0.0.0.0:2 takes 127.0.0.1:2 in"),
+    ] {
+        let flags = Flags::default().with("listen", "127.0.0.1:2");
+        let error = Config::resolve(flags.with("listen", second), None).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+        assert!(error.to_string().contains("--listen"), "{error}");
+    }
+    let any = Flags::default().with("listen", "127.0.0.1:0");
+    assert!(Config::resolve(any.with("listen", "127.0.0.1:0"), None).is_ok());
+}
+
+#[test]
 fn flags_win_over_the_file_and_the_file_over_the_defaults() {
     let text =
         "root = \"/file\"\ncores = 3\ndurability = \"none\"\nlisten = \"[::1]:1\"\nstrict = true";

@@ -430,6 +430,7 @@ fn config(rng: &mut Rng, application: Option<&Application>) -> Config {
         tls_version_min: bitsd::config::TlsVersion::Tls12,
         listen: Vec::new(),
         settings_file: PathBuf::new(),
+        passed_over: Vec::new(),
         roots: vec![PathBuf::new()],
         admin_socket: PathBuf::new(),
         admin_listen: Vec::new(),

@@ -38,7 +38,8 @@ pub(super) fn of_all(config: &Config) -> Vec<String> {
     });
     let is_circle = |location: &Location| {
         let notification = location.notification.as_ref();
-        notification.is_some_and(|notification| is_ours(config, &notification.url))
+        let url = notification.and_then(|one| full(location, &one.url));
+        url.is_some_and(|url| is_ours(config, &url))
     };
     let is_circle = named(&is_circle).map(|names| {
         format!(
@@ -56,8 +57,39 @@ pub(super) fn of_all(config: &Config) -> Vec<String> {
             "empty_session_timeout does nothing for {names}: session_timeout is shorter, and discards such an upload before"
         )
     });
-    let all = [is_tiny, is_late, is_circle, is_idle];
+    let webhook = is_ours(config, &config.events.webhook).then(|| {
+        "events.webhook is an address of this server itself: it takes uploads there, and no events"
+            .to_owned()
+    });
+    let deepest = config.limits.path_depth_max;
+    let is_too_deep = |location: &Location| {
+        // Of a root of its own the prefix is no folder, and each user may have one.
+        let names = location.prefix.split('/').filter(|name| !name.is_empty());
+        let folders = if location.has_own_root {
+            0
+        } else {
+            names.count()
+        };
+        folders + usize::from(location.access.per_user) > deepest
+    };
+    let is_too_deep = named(&is_too_deep).map(|names| {
+        format!(
+            "nobody can upload to {names}: its path has more folders than limits.path_depth_max ({deepest})"
+        )
+    });
+    let all = [is_tiny, is_late, is_circle, webhook, is_idle, is_too_deep];
     all.into_iter().flatten().collect()
+}
+
+/// A URL as it is asked for: one that begins with a slash is at the server's public one.
+fn full(location: &Location, url: &str) -> Option<String> {
+    match url.starts_with('/') {
+        true => {
+            let public = location.public_url.as_deref()?;
+            Some(format!("{}{url}", public.trim_end_matches('/')))
+        }
+        false => Some(url.to_owned()),
+    }
 }
 
 /// Whether a URL is one of an address that this server listens on.
@@ -90,5 +122,6 @@ fn is_ours(config: &Config, url: &str) -> bool {
         let is_all = address.ip().is_unspecified() && ip.is_loopback();
         address.port() == port && (address.ip() == ip || is_all)
     };
-    (config.listen.iter().chain(own)).any(takes)
+    let admin = config.admin_listen.iter();
+    (config.listen.iter().chain(own).chain(admin)).any(takes)
 }
