@@ -16,6 +16,7 @@ use super::page;
 use super::request::{self, AdminMethod, AdminRequest};
 use super::survey::Survey;
 use super::ticker::Ticker;
+use super::trace::WATCHERS_MAX;
 use super::view::SessionView;
 use crate::bits::session_id::SessionId;
 use crate::http::head::Version;
@@ -352,7 +353,10 @@ fn trace(
     (out, version): (&mut impl Write, Version),
 ) -> io::Result<()> {
     let Some(watching) = overview.house.tap().watch() else {
-        let why = "as many watch packets as may: end one of them first";
+        let why = format!(
+            "{WATCHERS_MAX} watch packets already: end one of them; one that has just ended counts for {} s more",
+            PULSE.as_secs()
+        );
         return AdminAnswer::outcome(503, why).write(out, false);
     };
     let mut lines = JsonLines::begin(out, version)?;

@@ -19,7 +19,7 @@ use crate::wall_clock;
 /// What a viewer may be behind.
 const BEHIND_MAX: usize = 1_024;
 /// Viewers of packets at a time: each costs every shard something for each packet.
-const VIEWERS_MAX: usize = 4;
+pub const WATCHERS_MAX: usize = 4;
 
 /// Something that happened.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,7 +186,7 @@ impl Tap {
     /// Begins to watch; `None` where as many do as may.
     pub fn watch(self: &Arc<Self>) -> Option<Watching> {
         let mut viewers = self.lock();
-        if viewers.len() >= VIEWERS_MAX {
+        if viewers.len() >= WATCHERS_MAX {
             return None;
         }
         let number = viewers.iter().map(|viewer| viewer.number + 1).max();
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn so_many_watch_and_no_more() {
         let tap = Arc::<Tap>::default();
-        let views: Vec<_> = (0..VIEWERS_MAX).map(|_| tap.watch().unwrap()).collect();
+        let views: Vec<_> = (0..WATCHERS_MAX).map(|_| tap.watch().unwrap()).collect();
         assert!(tap.watch().is_none());
         drop(views);
         assert_eq!(tap.count.load(Ordering::Relaxed), 0);

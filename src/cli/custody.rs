@@ -89,7 +89,11 @@ impl Place {
                 "{} names no `custody`: name the folder of the ledger",
                 file.display()
             )),
-            (None, Some(file)) => Err(format!("{} cannot be read", file.display())),
+            (None, Some(file)) => {
+                let why = std::fs::metadata(file).err();
+                let why = why.map_or_else(String::new, |error| format!(": {error}"));
+                Err(format!("{} cannot be read{why}", file.display()))
+            }
         }
     }
 

@@ -14,6 +14,7 @@ pub mod token;
 #[cfg(feature = "client")]
 pub mod trust;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::builder::Resettable;
@@ -155,8 +156,27 @@ pub fn suggest(error: &mut clap::Error, command: Option<&str>) {
                 error.insert(ContextKind::SuggestedSubcommand, ours);
             }
         }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let arg = word(error, ContextKind::InvalidArg);
+            if let Some(variable) = variable_behind(&arg, std::env::args_os()) {
+                error.insert(ContextKind::InvalidArg, ContextValue::String(variable));
+            }
+        }
         _ => {}
     }
+}
+
+/// The variable that a value of a flag comes from, such as `--io <WORD>`, where no such flag stands
+/// in the command line: whoever set it has never written the flag.
+fn variable_behind(arg: &str, mut line: impl Iterator<Item = OsString>) -> Option<String> {
+    let flag = arg.split([' ', '=']).next()?;
+    let is_it = |word: OsString| {
+        let word = word.to_string_lossy().into_owned();
+        word.split('=').next() == Some(flag)
+    };
+    let name = flag.strip_prefix("--")?.replace('-', "_");
+    let variable = format!("BITSD_{}", name.to_ascii_uppercase());
+    (!line.any(is_it) && std::env::var_os(&variable).is_some()).then_some(variable)
 }
 
 /// What takes the place of an argument that a command does not know.

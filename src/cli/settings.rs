@@ -174,9 +174,15 @@ fn misspelt(names: impl Iterator<Item = String>) -> Vec<String> {
     let mut told: Vec<_> = names
         .filter(|name| name.starts_with("BITSD_") && !ours.contains(name))
         .filter_map(|name| {
-            let is_key = |row: &&Row| name == format!("BITSD_{}", row.name().to_ascii_uppercase());
+            if name == "BITSD_NO_CONFIG" {
+                return Some(format!("{name} sets nothing: --no-config is a flag only"));
+            }
+            let is_key = |row: &&Row| {
+                let whole = row.key.replace('.', "_");
+                [row.name(), &whole].map(variable_of).contains(&name)
+            };
             if let Some(row) = rows().find(is_key) {
-                let key = row.name();
+                let key = row.key;
                 return Some(format!(
                     "{name} sets nothing: {key} stands in the settings file only"
                 ));
@@ -199,7 +205,11 @@ fn flag(row: &Row) -> String {
 }
 
 fn variable(row: &Row) -> String {
-    format!("BITSD_{}", row.key.to_ascii_uppercase())
+    variable_of(row.key)
+}
+
+fn variable_of(key: &str) -> String {
+    format!("BITSD_{}", key.to_ascii_uppercase())
 }
 
 /// Values are read by the key's own rules, in the words of the file.

@@ -80,7 +80,7 @@ impl fmt::Display for NoConversation {
                 let process = process.map(|process| format!(" (process {process})"));
                 write!(
                     f,
-                    "the server{} has not answered for {} s: it was stopped or is held up, by a disk perhaps",
+                    "the server{} has not answered for {} s: it was stopped, is held up, by a disk perhaps, or may open no more files",
                     process.unwrap_or_default(),
                     waited.as_secs()
                 )
