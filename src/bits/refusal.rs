@@ -437,7 +437,7 @@ impl Refusal {
             Self::DiskFailed => "the disk failed",
             Self::UploadsDisabled => "uploads are not enabled here",
             Self::ApplicationFailed { .. } => {
-                "the server application gave no answer that makes sense"
+                "the server application cannot be reached, or gave no answer that makes sense"
             }
             Self::ApplicationTimedOut { .. } => "the server application did not answer in time",
             Self::ReplyUrlTooLong { .. } => {

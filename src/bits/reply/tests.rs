@@ -289,7 +289,7 @@ rows! {
     R::Application { .. }, R::Application { status: 503, received: Some(5) }
         => "503 Service Unavailable", Some("0x801901F7"), "the server application answered 503";
     R::ApplicationFailed { .. }, R::ApplicationFailed { received: Some(5) }
-        => "502 Bad Gateway", None, "the server application gave no answer that makes sense";
+        => "502 Bad Gateway", None, "the server application cannot be reached, or gave no answer that makes sense";
     R::ApplicationTimedOut { .. }, R::ApplicationTimedOut { received: 5 }
         => "408 Request Timeout", None, "the server application did not answer in time";
     R::ReplyUrlTooLong { .. }, R::ReplyUrlTooLong { received: 5 }

@@ -61,7 +61,9 @@ impl fmt::Display for Refused {
         if let Some(stranger) = stranger {
             return stranger.write(*status, f);
         }
-        if let Some(words) = status_in_words(*status) {
+        // A server that says why was reached, whatever a proxy would mean by the status.
+        let is_of_server = matches!(status, 502 | 504) && reason.is_some();
+        if let Some(words) = status_in_words(*status).filter(|_| !is_of_server) {
             // What follows the colon is a guess; who says why knows it.
             let (class, _) = words.split_once(':').unwrap_or((words, ""));
             let words = if reason.is_some() { class } else { words };
