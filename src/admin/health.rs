@@ -248,7 +248,7 @@ pub fn judge(readings: &Readings) -> Health {
         not_ready.push(Reason::new("staging_full", why, remedy));
     }
     let (open, max) = (readings.descriptors, readings.descriptors_max);
-    if max > 0 && open > max / 100 * DESCRIPTORS_PERCENT_MAX {
+    if u128::from(open) * 100 > u128::from(max) * u128::from(DESCRIPTORS_PERCENT_MAX) && max > 0 {
         let why = format!("{open} of {max} file descriptors are open");
         let remedy = "raise RLIMIT_NOFILE (systemd: LimitNOFILE=), and restart";
         not_ready.push(Reason::new("descriptors", why, remedy));
@@ -550,6 +550,10 @@ mod tests {
         assert_eq!(after(slow), not_ready("custody_failed"));
         assert_eq!(after(|r| r.descriptors = 901), not_ready("descriptors"));
         assert_eq!(after(|r| r.descriptors = 900), (true, vec![]));
+        for (open, max, is_ready) in [(19, 99, true), (94, 199, true), (90, 99, false)] {
+            let (_, reasons) = after(|r| (r.descriptors, r.descriptors_max) = (open, max));
+            assert_eq!(reasons.is_empty(), is_ready, "{open} of {max}");
+        }
         // tmpfs and btrfs count no inodes, and some file systems no bytes.
         assert_eq!(after(|r| space(r).inodes_total = 0), (true, vec![]));
         let silent = |r: &mut Readings| r.premises[0].space = None;

@@ -41,7 +41,11 @@ pub fn read() -> Process {
 
 /// What is limited by nobody, and what the kernel does not tell, is as much as can be.
 fn descriptors_max() -> u64 {
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let Ok(limits) = fs::read_to_string("/proc/self/limits") else {
+        // There may be no descriptor left to read it by.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        return limit.current.unwrap_or(u64::MAX);
+    };
     let line = (limits.lines()).find_map(|line| line.strip_prefix("Max open files"));
     let soft = line.and_then(|numbers| numbers.split_whitespace().next());
     soft.and_then(|soft| soft.parse().ok()).unwrap_or(u64::MAX)
