@@ -789,6 +789,26 @@ fn a_client_resumes_on_whatever_shard_it_comes_to() {
     }
 }
 
+/// A ticket would outlive the certificate that it was given for, and the list that may revoke it.
+#[test]
+fn a_client_that_is_asked_for_a_certificate_shows_it_each_time() {
+    let authority = Authority::new();
+    let pair = authority.server("server", &["localhost"]);
+    let client = authority.client("anna", "anna", 7);
+    let client_ca = format!("client_ca = {:?}\n", authority.ca());
+    let server = Server::with(listener(&client_ca, &[&pair]));
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = Arc::new(authority.builder_of(Some(&client), &[version]));
+        for _ in 0..3 {
+            let mut raw = Raw::secure(server.secure(), &config);
+            raw.send("BITS_POST /a HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n");
+            assert_eq!(raw.receive().status, 200);
+            let how = raw.tls().handshake_kind();
+            assert_eq!(how, Some(rustls::HandshakeKind::Full));
+        }
+    }
+}
+
 #[test]
 fn the_oldest_version_is_a_setting() {
     let authority = Authority::new();

@@ -184,12 +184,21 @@ impl Authority {
 
     /// To be changed.
     pub fn builder(&self, pair: Option<&Pair>) -> ClientConfig {
+        self.builder_of(pair, rustls::DEFAULT_VERSIONS)
+    }
+
+    /// The same, that speaks these versions only.
+    pub fn builder_of(
+        &self,
+        pair: Option<&Pair>,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots
             .add(CertificateDer::from_pem_file(self.ca()).unwrap())
             .unwrap();
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots);
         match pair {

@@ -264,14 +264,20 @@ impl Server {
         }
         let mut config = builder.with_cert_resolver(Arc::clone(served) as _);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // Tickets hold all that is needed to resume, so that any shard can do it and no memory
-        // fills up. A client that other authorities vouched for must show its certificate again.
-        config.ticketer = match before.filter(|before| before.trust == trust) {
-            Some(before) => Arc::clone(&before.config.ticketer),
-            None => ticketer()?,
-        };
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 1;
+        if validity.is_some() {
+            // A ticket would let a client in by a certificate that has expired since, or by a list
+            // of revoked ones that has: rustls takes it out of the ticket, and asks nobody.
+            config.send_tls13_tickets = 0;
+        } else {
+            // Tickets hold all that is needed to resume, so that any shard can do it and no memory
+            // fills up.
+            config.ticketer = match before.filter(|before| before.trust == trust) {
+                Some(before) => Arc::clone(&before.config.ticketer),
+                None => ticketer()?,
+            };
+            config.send_tls13_tickets = 1;
+        }
         Ok(Self {
             config: Arc::new(config),
             trust,

@@ -132,6 +132,11 @@ fn in_words(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     f.write_str("its authority is none of those in client_ca")
                 }
+                // The crate has no name for it.
+                other if format!("{other:?}").contains("UnsupportedCertVersion") => f.write_str(
+                    "it is of X.509 version 1, which has no extensions: sign it with extendedKeyUsage = clientAuth \
+                     (`openssl x509 -req -extfile`, docs/tls.md)",
+                ),
                 other => write!(f, "{other}"),
             }
         }
