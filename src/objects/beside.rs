@@ -14,6 +14,8 @@ pub struct Beside<'a> {
     pub object: &'a Object,
     pub sha256: [u8; 32],
     pub file: &'a DigestFile,
+    /// The store would replace what stands there, and does not say so.
+    pub looks_first: bool,
     /// The digests of objects that do not bear their own as a mark, by their sessions.
     pub known: &'a dyn Fn(&str) -> Option<[u8; 32]>,
 }
@@ -90,7 +92,8 @@ impl Beside<'_> {
         let (object, text) = self.object_of(subject);
         match standing::look(bucket, &object).await? {
             ObjectStanding::Ours(_) => return Ok(true),
-            ObjectStanding::Other if !object.may_replace => return Ok(false),
+            // Otherwise the store itself says so, and no portal or proxy before it.
+            ObjectStanding::Other if self.looks_first && !object.may_replace => return Ok(false),
             ObjectStanding::Other | ObjectStanding::Nothing => {}
         }
         let source = B::Source::from(text.into_bytes());

@@ -154,9 +154,9 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
         if in_doubt || note.is_some() || looks_first {
             match standing::look(self.bucket, self.object).await? {
                 ObjectStanding::Ours(names) => return Ok(self.settle(names).await),
-                ObjectStanding::Other if !self.object.may_replace => {
-                    return Err(StoreTrouble::Exists);
-                }
+                // Where it keeps what is there, that is its own word to give: a portal or a proxy
+                // may say of anything that it is there.
+                ObjectStanding::Other if looks_first => return Err(StoreTrouble::Exists),
                 ObjectStanding::Other | ObjectStanding::Nothing => {}
             }
         }

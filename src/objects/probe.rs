@@ -10,16 +10,25 @@ use crate::config::ObjectStore;
 /// What is wrong with a store, in words.
 pub type Wrong = &'static str;
 
+/// What lets a trial be removed, by the names of AWS.
+pub const REMEDY_OF_LEFT: &str =
+    "let the server remove objects and end uploads (s3:DeleteObject, s3:AbortMultipartUpload)";
+
 /// The key of a probe: nobody else has it.
 pub fn name(store: &ObjectStore, random: u64, number: u64) -> String {
     format!("{}.bitsd-probe-{random:016x}-{number}", store.prefix)
 }
 
+/// What came of a trial.
+pub struct Trial {
+    /// What the store has shown; an error: nobody knows.
+    pub shown: Result<Result<(), Wrong>, StoreTrouble>,
+    /// Why what the trial has made may be there still.
+    pub left: Option<StoreTrouble>,
+}
+
 /// Writes an object twice, in both ways. `name` is one that nobody else has.
-///
-/// # Errors
-/// [`StoreTrouble`]: nobody knows.
-pub async fn try_it<B: Bucket>(bucket: &B, name: &str) -> Result<Result<(), Wrong>, StoreTrouble> {
+pub async fn try_it<B: Bucket>(bucket: &B, name: &str) -> Trial {
     let object = Object {
         key: name.to_owned(),
         session: "probe".to_owned(),
@@ -29,19 +38,21 @@ pub async fn try_it<B: Bucket>(bucket: &B, name: &str) -> Result<Result<(), Wron
     };
     let source = B::Source::from(vec![b'?']);
     // It has to show it: a portal or a proxy may answer 200 to whatever is asked.
-    let tried = match standing::put(bucket, &object, &source).await {
-        Ok(_) => twice(bucket, &object, &source).await,
+    let mut left = None;
+    let shown = match standing::put(bucket, &object, &source).await {
+        Ok(_) => twice(bucket, &object, &source, &mut left).await,
         Err(trouble) => Err(trouble),
     };
     // Also where nobody knows whether it is there. What is left of it is one byte.
-    let _best_effort = bucket.remove(name).await;
-    tried
+    left = bucket.remove(name).await.err().or(left);
+    Trial { shown, left }
 }
 
 async fn twice<B: Bucket>(
     bucket: &B,
     object: &Object,
     source: &B::Source,
+    left: &mut Option<StoreTrouble>,
 ) -> Result<Result<(), Wrong>, StoreTrouble> {
     match bucket.put(object, source).await {
         Err(StoreTrouble::Exists) => {}
@@ -56,7 +67,7 @@ async fn twice<B: Bucket>(
         Err(trouble) => Err(trouble),
     };
     if completed.is_err() {
-        let _best_effort = bucket.abort(key, &upload).await;
+        *left = bucket.abort(key, &upload).await.err();
     }
     match completed {
         Err(StoreTrouble::Exists) => Ok(Ok(())),

@@ -6,6 +6,7 @@ mod beside;
 mod counted;
 mod notes;
 mod slots;
+mod trials;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -26,7 +27,7 @@ use super::bucket::{Object, StoreTrouble};
 use super::deliver::{Deliverer, Rest};
 use super::note::{Note, Notebook as _, StorePlace};
 use super::parts::SentParts;
-use super::{Fitness, Progress, Task, Unfit, probe};
+use super::{Fitness, Progress, Task, Unfit};
 use crate::bits::session_id::SessionId;
 use crate::config::{NoReplace, ObjectStore};
 use crate::custody::object::StoredObject;
@@ -38,6 +39,7 @@ use crate::vault::names::{self, WorkName};
 use counted::Counted;
 use notes::{Notes, work_names};
 use slots::Slots;
+use trials::Trials;
 
 #[cfg(not(feature = "s3"))]
 pub(super) use super::bucket::nowhere::{NoBucket as Chosen, NoSource as ChosenSource};
@@ -64,6 +66,7 @@ struct Desk {
     buckets: RefCell<BTreeMap<StorePlace, Rc<Chosen>>>,
     /// Stores that were tried, and what that has shown.
     tried: RefCell<BTreeMap<StorePlace, Result<(), String>>>,
+    trials: RefCell<BTreeMap<StorePlace, Rc<Trials>>>,
     running: RefCell<BTreeMap<SessionId, AbortHandle>>,
     /// Files of which parts are sent ahead: each tells when that has ended.
     ahead: RefCell<BTreeMap<SessionId, watch::Receiver<()>>>,
@@ -112,6 +115,7 @@ impl Desk {
             boot: boot(),
             buckets: RefCell::default(),
             tried: RefCell::default(),
+            trials: RefCell::default(),
             running: RefCell::default(),
             ahead: RefCell::default(),
             known: RefCell::default(),
@@ -309,38 +313,8 @@ impl Desk {
         if may_replace || store.no_replace == NoReplace::Look {
             return Ok(bucket);
         }
-        let known = self.tried.borrow().get(&place).cloned();
-        match known {
-            Some(Ok(())) => Ok(bucket),
-            Some(Err(why)) => Err(StoreTrouble::Settings(why)),
-            None => {
-                self.probe(store, &place, &bucket).await?;
-                Ok(bucket)
-            }
-        }
-    }
-
-    async fn probe(
-        &self,
-        store: &ObjectStore,
-        place: &StorePlace,
-        bucket: &Chosen,
-    ) -> Result<(), StoreTrouble> {
-        let number = self.probes.replace(self.probes.get() + 1);
-        let random = u64::from_le_bytes(random()?);
-        let name = probe::name(store, random, number);
-        let shown = probe::try_it(bucket, &name).await?;
-        let unfit = shown.map_err(|wrong| {
-            let bucket = place.bucket.clone();
-            let why = wrong.to_owned();
-            Unfit { bucket, why }.to_string()
-        });
-        let known = unfit.clone();
-        self.tried.borrow_mut().insert(place.clone(), known);
-        self.metrics
-            .objects
-            .note(&place.bucket, unfit.as_ref().err());
-        unfit.map_err(StoreTrouble::Settings)
+        self.try_once(store, &place, &bucket).await?;
+        Ok(bucket)
     }
 
     async fn try_all(

@@ -24,6 +24,8 @@ const AT_ONCE_MAX: usize = 16;
 pub enum Tried {
     /// The store keeps what is there.
     Fit,
+    /// It does, and what the trial has made could not be removed; why.
+    Leaves(String),
     /// It does not, and no server starts with it.
     Unfit(Unfit),
     /// Nobody knows. A server starts, and files wait.
@@ -95,12 +97,15 @@ async fn try_one(store: &ObjectStore, deadline: Instant) -> Tried {
     let name = probe::name(store, random, 0);
     let left = deadline.saturating_duration_since(Instant::now());
     match tokio::time::timeout(left, probe::try_it(&bucket, &name)).await {
-        Ok(Ok(Ok(()))) => Tried::Fit,
-        Ok(Ok(Err(wrong))) => Tried::Unfit(Unfit {
-            bucket: store.bucket.clone(),
-            why: wrong.to_owned(),
-        }),
-        Ok(Err(trouble)) => unknown(&trouble),
+        Ok(trial) => match (trial.shown, trial.left) {
+            (Ok(Ok(())), None) => Tried::Fit,
+            (Ok(Ok(())), Some(why)) => Tried::Leaves(format!("{name}: {why}")),
+            (Ok(Err(wrong)), _) => Tried::Unfit(Unfit {
+                bucket: store.bucket.clone(),
+                why: wrong.to_owned(),
+            }),
+            (Err(trouble), _) => unknown(&trouble),
+        },
         Err(_) => {
             let cleared = clear(&bucket, &name);
             let _best_effort = tokio::time::timeout(CLEARING_PATIENCE, cleared).await;

@@ -262,7 +262,7 @@ impl Desk {
             return Ok(());
         }
         let name = probe::name(&order.store, self.sim.random(), self.group);
-        match probe::try_it(&self.bucket, &name).await? {
+        match probe::try_it(&self.bucket, &name).await.shown? {
             Ok(()) => {
                 self.is_tried.set(true);
                 Ok(())
@@ -279,6 +279,7 @@ impl Desk {
             object,
             sha256,
             file,
+            looks_first: order.store.no_replace == NoReplace::Look,
             known: &|session| self.digests.borrow().get(session).copied(),
         };
         let mut pause = PAUSE_MS;

@@ -123,6 +123,8 @@ struct World {
     lies_of_abort: bool,
     /// It takes an order to complete, and says nothing more.
     is_mute: bool,
+    /// So many times a portal says of whatever is looked for that it is there.
+    pages: u32,
     /// What was read of the file and is not given up by the page cache: where each part begins.
     cached: BTreeSet<u64>,
     /// The most that there ever was of it.
@@ -492,6 +494,15 @@ impl Bucket for Model {
         self.step().await;
         let mut world = self.0.borrow_mut();
         world.question()?;
+        if world.pages > 0 && !world.objects.contains_key(key) {
+            world.pages -= 1;
+            return Ok(Some(SeenObject {
+                session: None,
+                sha256: None,
+                bytes: 612,
+                names: StoreNames::default(),
+            }));
+        }
         Ok(world.objects.get(key).map(|stored| SeenObject {
             session: Some(match world.planted {
                 Some(Planted::AnybodysTaken) => OURS.to_owned(),
@@ -629,6 +640,7 @@ impl Case {
             hangs_up: false,
             lies_of_abort: false,
             is_mute: false,
+            pages: 0,
             cached: BTreeSet::new(),
             cached_most: 0,
             asked: 0,
@@ -757,6 +769,7 @@ impl Case {
             object: &self.object,
             sha256: OUR_DIGEST,
             file: &digest_file(),
+            looks_first: self.looks_first,
             known: &|session| theirs.filter(|_| session == THEIRS),
         };
         live(beside.put(&self.model))?.ok()
@@ -1051,6 +1064,28 @@ fn a_store_that_refuses_everything_gets_few_uploads() {
     assert!((2..=16).contains(&begun), "{begun} uploads");
 }
 
+/// A portal or a proxy that answers any question with a page of its own takes no name: only the
+/// store says that something is there, by its refusal to replace it.
+#[test]
+fn a_page_in_the_place_of_an_object_refuses_no_file() {
+    for bytes in [5, 2 * PART_BYTES] {
+        let case = Case::calm(bytes, false);
+        case.model.0.borrow_mut().pages = 1;
+        let outcome = case.life(SentParts::default(), true).unwrap();
+        assert!(outcome.is_ok(), "{bytes} bytes");
+        assert_eq!(case.model.0.borrow().objects[KEY].session, OURS);
+        case.model.0.borrow_mut().pages = 1;
+        assert_eq!(case.put_beside_in_one_life(None), Some(true));
+        assert!(
+            case.model
+                .0
+                .borrow()
+                .objects
+                .contains_key(&digest_file().key)
+        );
+    }
+}
+
 /// Goal: what a probe has left goes also where the answer to its first request was lost. Method:
 /// probes of many seeds, which each meet a few faults.
 #[test]
@@ -1077,7 +1112,8 @@ fn a_store_that_replaces_is_found_out() {
         case.model.0.borrow_mut().faults = 0;
         case.model.0.borrow_mut().rival_at = None;
         case.model.0.borrow_mut().objects.clear();
-        let shown = live(probe::try_it(&case.model, "probe")).unwrap().unwrap();
+        let trial = live(probe::try_it(&case.model, "probe")).unwrap();
+        let shown = trial.shown.unwrap();
         assert_eq!(shown.is_ok(), expected);
         assert!(case.model.0.borrow().objects.is_empty());
         assert!(case.model.0.borrow().uploads.is_empty());

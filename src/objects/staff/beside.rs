@@ -1,6 +1,7 @@
 //! The digest file of an object, put beside it.
 
 use super::{Chosen, Desk, PAUSE, PAUSE_MAX, Slots, object_of, tell};
+use crate::config::NoReplace;
 use crate::objects::beside::Beside;
 use crate::server::object_order::ObjectOrder;
 
@@ -37,6 +38,7 @@ impl Desk {
             object: &object,
             sha256,
             file,
+            looks_first: order.store.no_replace == NoReplace::Look,
             known: &|session| self.digest_of(session),
         };
         let mut pause = PAUSE;
