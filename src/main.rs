@@ -21,12 +21,13 @@ use bitsd::config::{
 use bitsd::observe;
 use bitsd::ring::doctor::{self, Finding};
 use bitsd::ring::handed::Handed;
+use bitsd::ring::inherit;
 use bitsd::ring::launch::{self, Source};
 use bitsd::ring::launch_error::LaunchError;
 use bitsd::ring::memory;
 use bitsd::ring::offline;
 use bitsd::ring::signals;
-use bitsd::ring::successor::Successor;
+use bitsd::ring::successor::{ANSWER, Successor};
 use bitsd::unseen;
 use bitsd::vigil::{self, Vigil};
 use cli::settings::{Check, Settings, about_key, misspelt_variables};
@@ -45,8 +46,12 @@ fn main() -> ExitCode {
         }
     };
     let mut handed = Handed::default();
-    if let Command::Serve(_) = command {
+    if let Command::Serve(_) | Command::Check(_) = command {
+        // Also whoever asks what a start would have.
         memory::be_sparing();
+        inherit::let_owner_in();
+    }
+    if let Command::Serve(_) = command {
         // Before anything else is opened.
         handed = Handed::take();
         // Should that fail, it fails again where it is told.
@@ -230,6 +235,8 @@ fn run_check(check: &Check) -> ExitCode {
                 .for_each(say);
             if is_bad {
                 ExitCode::FAILURE
+            } else if check.successor {
+                show(ANSWER)
             } else {
                 ExitCode::SUCCESS
             }

@@ -857,6 +857,30 @@ fn a_program_that_never_answers_is_asked_once_and_ends_with_the_server() {
     );
 }
 
+/// Also another program ends with success when it is asked.
+#[test]
+fn a_program_that_is_no_bitsd_takes_no_place() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("bitsd");
+    std::fs::write(&program, "#!/bin/sh\necho well\nexit 0\n").unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let name = [
+        "bash",
+        "-c",
+        "exec -a \"$0\" \"$@\"",
+        program.to_str().unwrap(),
+    ];
+    let mut server = Server::with(Settings::default().wrapper(&name));
+    server.wait_for_log("event=started");
+    server.make_way();
+    server.wait_for_log("event=not_replaced");
+    assert!(server.log().contains("does not say that it is bitsd"));
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..1_000)).assert(200, None);
+    server.stop();
+}
+
 /// The manager starts the unit again, with what it has kept.
 #[test]
 fn a_version_that_does_not_start_leaves_the_listeners_to_the_next() {

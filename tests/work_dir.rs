@@ -956,6 +956,27 @@ fn a_umask_that_lets_a_group_write_is_no_fault() {
     );
 }
 
+/// Uploads would begin, and nobody could go on with them.
+#[test]
+fn a_umask_that_keeps_the_owner_out_holds_for_others_only() {
+    let words = ["sh", "-c", "umask 0377; exec \"$@\"", "sh"];
+    let settings = Settings::default()
+        .wrapper(&words)
+        .file("create_dirs = true");
+    let mut server = Server::with(settings);
+    server.wait_for_log("event=umask_changed");
+    let mut client = Client::create(server.address(), "/a/b.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+    assert_eq!(mode(&server.part(client.session())), 0o600);
+    server.restart();
+    client.reconnect_to(server.address());
+    client.send(fragment(10..20)).assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("a/b.bin", 1, 20);
+    assert_eq!(mode(&server.file("a")), 0o700);
+}
+
 /// What a file is given with its name may let others write to it, and it does not come so far.
 #[test]
 fn a_file_that_did_not_get_its_name_is_the_servers_alone_again() {

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use super::account;
 use super::blocks::NOT_REGISTERED;
+use super::descriptors::{self, Descriptors, FEW_DESCRIPTORS};
 use super::launch_error::LaunchError;
-use super::{host_limits, ledger, memory, probe, rights};
+use super::{host_limits, inherit, ledger, memory, probe, rights};
 use crate::admin::{self, BadDoor};
 use crate::config::Config;
 use crate::courier;
@@ -33,8 +34,6 @@ pub use folders::{let_trials_end, refused_directories};
 
 /// A check takes no longer than this, whatever does not answer.
 pub const PATIENCE: Duration = Duration::from_secs(55);
-/// Fewer descriptors than this are soon used up.
-const FEW_FILES: u64 = 4096;
 
 /// What was found out about one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -239,6 +238,11 @@ fn stores(config: &Config) -> Vec<Finding> {
         Tried::Fit => Finding::Good(format!(
             "the store of the bucket {bucket} replaces no object that is there"
         )),
+        Tried::Leaves(why) => Finding::Doubtful(format!(
+            "the store of the bucket {bucket} replaces no object that is there, and what the trial has made cannot be \
+             removed ({why}): {}",
+            objects::probe::REMEDY_OF_LEFT
+        )),
         Tried::Unfit(unfit) => Finding::Bad(unfit.to_string()),
         Tried::Unknown(why) => Finding::Doubtful(format!(
             "the store of the bucket {bucket} cannot be tried: {why}; a server starts, and files \
@@ -256,14 +260,21 @@ fn stores(config: &Config) -> Vec<Finding> {
 }
 
 fn limits(config: &Config) -> Vec<Finding> {
-    let files = match probe::descriptors(config) {
+    let files = match descriptors::raise(config) {
         Err(error) => Finding::Bad(error.to_string()),
-        Ok(few @ 0..FEW_FILES) => Finding::Doubtful(format!(
+        Ok(few @ 0..FEW_DESCRIPTORS) => Finding::Doubtful(format!(
             "{few} files may be open, up to three for each connection that uploads: raise LimitNOFILE= of the \
              service (`ulimit -n`)"
         )),
         Ok(u64::MAX) => Finding::Good("any number of files may be open".to_owned()),
-        Ok(files) => Finding::Good(format!("{files} files may be open")),
+        Ok(files) => {
+            let lowered = Descriptors::of(config, files).lower(&mut config.limits.clone());
+            let lowered = match lowered.is_empty() {
+                true => String::new(),
+                false => format!(", and so this is lowered: {}", memory::in_words(&lowered)),
+            };
+            Finding::Good(format!("{files} files may be open{lowered}"))
+        }
     };
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = match config.cores {
@@ -279,6 +290,7 @@ fn limits(config: &Config) -> Vec<Finding> {
     let mut findings = vec![files, cores];
     let unwritable = host_limits::file_bytes().err();
     findings.extend(unwritable.map(|error| Finding::Bad(error.to_string())));
+    findings.extend(inherit::umask_doubt().map(Finding::Doubtful));
     let doubts = probe::host_doubts(config).into_iter();
     findings.extend(doubts.map(|(_, why, remedy)| Finding::Doubtful(format!("{why}: {remedy}"))));
     findings

@@ -10,6 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::afoot::Afoot;
 use super::boot::Boot;
+use super::descriptors::{self, Descriptors};
 use super::directories::{Directories, Ground};
 use super::handed::{Handed, HandedLocks};
 use super::herald::{self, Herald};
@@ -125,7 +126,7 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     await_shards(&alive, &config)?;
     deal_journals((&ready, &metrics), deals, news_sender.clone())?;
     ready.material.tell();
-    let read = fitting(ready.allowance, source.read);
+    let read = fitting(ready.allowance, ready.available, source.read);
     let reloader = Reloader::new(&config, ready.material, (verifier, objects), read, reloads);
     let to_ask = ToAsk::new(metrics, tap, windows, news_sender.clone());
     let (reloads, until_the_end) = steward::begin(doors, reloader, &ready.directories, to_ask)?;
@@ -221,10 +222,11 @@ fn catch_signals() -> Result<(mpsc::Sender<News>, mpsc::Receiver<News>), LaunchE
 }
 
 /// Settings that are read again are lowered as those of the start were.
-fn fitting(allowance: Allowance, read: ReadSettings) -> ReadSettings {
+fn fitting(allowance: Allowance, available: Descriptors, read: ReadSettings) -> ReadSettings {
     Box::new(move || {
         let mut config = read()?;
         let _as_at_the_start = allowance.lower(&mut config.limits);
+        let _as_then = available.lower(&mut config.limits);
         Ok(config)
     })
 }
@@ -233,6 +235,7 @@ fn fitting(allowance: Allowance, read: ReadSettings) -> ReadSettings {
 struct Prepared {
     allowance: Allowance,
     descriptors: u64,
+    available: Descriptors,
     directories: Arc<Directories>,
     grounds: Vec<Arc<Ground>>,
     material: Material,
@@ -248,7 +251,8 @@ fn prepare(config: &mut Config, locks: HandedLocks) -> Result<Prepared, LaunchEr
     probe::io_uring()?;
     probe::memory(config)?;
     let allowance = memory::fit(config);
-    let descriptors = probe::descriptors(config)?;
+    let descriptors = descriptors::raise(config)?;
+    let available = descriptors::fit(config, descriptors);
     host_limits::file_bytes()?;
     courier::look(config).map_err(LaunchError::Courier)?;
     let (directories, grounds) = Directories::take(config, Purpose::Serve, locks)?;
@@ -260,6 +264,7 @@ fn prepare(config: &mut Config, locks: HandedLocks) -> Result<Prepared, LaunchEr
     Ok(Prepared {
         allowance,
         descriptors,
+        available,
         grounds,
         material: Material::read(config, None).map_err(LaunchError::Tls)?,
         boot: boot(&directories),

@@ -25,6 +25,7 @@ mod bounded_wait;
 mod commit_file;
 pub mod commit_log;
 pub mod counting;
+mod descriptors;
 mod destinations;
 pub mod directories;
 pub mod disk;

@@ -1,5 +1,4 @@
-//! What the host offers, checked before anything is started: an io_uring that works, descriptors,
-//! cores.
+//! What the host offers, checked before anything is started: an io_uring that works, memory, cores.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -8,34 +7,26 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode, squeue, types};
-use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::blocks::Blocks;
 use super::blocks::body::Registration;
+use super::descriptors::FEW_DESCRIPTORS;
 use super::footing;
 use super::herald;
 use super::host_limits;
-use super::lane;
+use super::inherit;
 use super::launch_error::LaunchError;
-use super::listeners::{self, Address};
+use super::listeners::Address;
 use super::memory;
 use super::op;
 use super::queue;
 use super::rights;
-use super::rlimit::{self, Limited};
+use super::rlimit;
 use crate::config::Config;
 use crate::vigil;
 
 /// How long io_uring may take for a request that does nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Descriptors of the process itself: standard streams, signals, settings, locks, applications.
-const OWN_DESCRIPTORS: u64 = 24;
-/// Descriptors of a shard with nothing to do: its ring and event loop, work directory, journals,
-/// files that are freed.
-const SHARD_DESCRIPTORS: u64 = 8 + lane::FREEING_MAX as u64;
-/// Fewer than this are soon used up: a connection that uploads takes up to three.
-const FEW_DESCRIPTORS: u64 = 4096;
-
 /// Whether io_uring can be used: it can be set up, knows all that is asked of it, and takes and
 /// completes a request.
 ///
@@ -204,34 +195,6 @@ pub fn host_doubts(config: &Config) -> Vec<(&'static str, String, &'static str)>
     files.into_iter().chain(threads).collect()
 }
 
-/// Raises the limit of descriptors as far as the hard limit allows, and gives the new limit.
-///
-/// # Errors
-/// [`LaunchError::Descriptors`] if the server would not even come to its first connection.
-pub fn descriptors(config: &Config) -> Result<u64, LaunchError> {
-    let limit = rlimit::of(Limited::Files);
-    // None is no limit.
-    let hard = limit.hard.unwrap_or(u64::MAX);
-    let mut soft = limit.soft.unwrap_or(u64::MAX);
-    if soft < hard {
-        let raised = Rlimit {
-            current: limit.hard,
-            maximum: limit.hard,
-        };
-        // It can fail only where something forbids it; then the soft limit is what there is.
-        if setrlimit(Resource::Nofile, raised).is_ok() {
-            soft = hard;
-        }
-    }
-    let per_shard =
-        SHARD_DESCRIPTORS + listeners::addresses(config).count() as u64 + config.roots.len() as u64;
-    let needed = OWN_DESCRIPTORS + per_shard * config.cores as u64;
-    if soft < needed {
-        return Err(LaunchError::Descriptors { soft, needed });
-    }
-    Ok(soft)
-}
-
 /// A warning for each folder of the settings that belongs to the system: a slip, mostly.
 pub fn system_folders(config: &Config) -> Vec<String> {
     let own = [("work_dir", &config.work_dir), ("custody", &config.custody)];
@@ -271,6 +234,14 @@ pub fn warn_of_surprises(
         tracing::warn!(
             event, %error, remedy,
             "the process may not ask for its limits, and takes it that there are none"
+        );
+    }
+    if let Some(why) = inherit::umask_doubt() {
+        let event = "umask_changed";
+        tracing::warn!(
+            event,
+            why,
+            "others than the server's account have nothing to do with it"
         );
     }
     for (event, why, remedy) in host_doubts(config) {

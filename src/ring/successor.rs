@@ -37,6 +37,8 @@ const SAID_BYTES_MAX: u64 = 2_000;
 /// The program that runs, whatever has its path by now.
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// By this a program is asked whether it can go on with what it is handed.
+/// What a program says that can go on, before anything else.
+pub const ANSWER: &str = "bitsd can go on\n";
 const QUESTION: [&str; 3] = ["check", "--quiet", "--successor"];
 
 /// How this program was started.
@@ -88,14 +90,21 @@ impl Successor {
             .args(self.words.iter().skip(2))
             .env(MadeFree::VARIABLE, self.free.to_text())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("{program} cannot be started: {error}"))?;
         let deadline = Instant::now() + CHECK_PATIENCE;
         loop {
             match child.try_wait() {
-                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) if status.success() => {
+                    return match is_of_us(&mut child) {
+                        true => Ok(()),
+                        false => Err(format!(
+                            "{program} ends with success, and does not say that it is bitsd"
+                        )),
+                    };
+                }
                 Ok(Some(status)) => {
                     return Err(format!("{program} check: {status}: {}", said(&mut child)));
                 }
@@ -148,6 +157,17 @@ impl Successor {
 }
 
 /// The beginning of what a program has said, in one line.
+/// Whether a program that has ended has said what it is: any other one may end with success too.
+fn is_of_us(child: &mut Child) -> bool {
+    let mut begin = [0; ANSWER.len()];
+    let Some(mut stdout) = child.stdout.take() else {
+        return false;
+    };
+    // Whoever it has started may hold the other end.
+    let is_asked = rustix::io::ioctl_fionbio(&stdout, true).is_ok();
+    is_asked && stdout.read_exact(&mut begin).is_ok() && begin == ANSWER.as_bytes()
+}
+
 fn said(child: &mut Child) -> String {
     let mut text = Vec::new();
     if let Some(stderr) = child.stderr.take() {

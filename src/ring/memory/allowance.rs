@@ -45,12 +45,23 @@ pub struct Allowance {
     long_head: u64,
 }
 
-/// A bound that the settings set higher than there is memory for.
+/// A bound that the settings set higher than there is memory, or descriptors, for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lowered {
     pub key: &'static str,
     pub from: usize,
     pub to: usize,
+}
+
+impl Lowered {
+    /// Lowers a bound to what fits, unless it does.
+    pub fn to(key: &'static str, bound: &mut usize, fits: u64) -> Option<Self> {
+        let to = usize::try_from(fits).unwrap_or(usize::MAX);
+        (to < *bound).then(|| {
+            let from = std::mem::replace(bound, to);
+            Self { key, from, to }
+        })
+    }
 }
 
 impl Allowance {
@@ -107,12 +118,7 @@ impl Allowance {
     pub fn lower(&self, limits: &mut Limits) -> Vec<Lowered> {
         let mut lowered = Vec::new();
         let mut lower = |key, bound: &mut usize, fits: u64| {
-            let fits = usize::try_from(fits).unwrap_or(usize::MAX);
-            if fits < *bound {
-                let from = std::mem::replace(bound, fits);
-                let to = fits;
-                lowered.push(Lowered { key, from, to });
-            }
+            lowered.extend(Lowered::to(key, bound, fits));
         };
         let of_shard = |share, each: u64| self.share(share) / self.shards / each;
         let connections = of_shard(OF_CONNECTIONS, self.connection).max(CONNECTIONS_MIN);
