@@ -184,7 +184,9 @@ fn write_claimed(
     match (by, holds) {
         (Some(by), _) => write!(
             f,
-            "{path} keeps unfinished uploads of the server whose work_dir is {}; give this one another",
+            "{path} keeps unfinished uploads of the server whose work_dir is {}, and which is not this one by its mark: \
+             if that is this one's work_dir, its mark was lost, or the disk is another host's; give this one another \
+             folder, or, if those uploads may be lost, move it away (`mv {word} {word}.old`)",
             by.display()
         ),
         (None, Holds::Uploads) => write!(
@@ -385,7 +387,8 @@ impl BadFolder {
             Self::NotDirectory => format!("the work directory {path} is not a directory"),
             Self::Owner(owner) => format!(
                 "the work directory {path} belongs to {}, and what stands in it is published with the rights of {}: \
-                 if nobody else has put anything there, `chown -R {us} {word}`",
+                 run it as that account where a server does; if none does, and nobody else has put anything there, \
+                 `chown -R {us} {word}`",
                 account::user(*owner),
                 account::us()
             ),

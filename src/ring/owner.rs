@@ -207,7 +207,8 @@ impl OwnerNote {
     pub fn parse(text: &[u8]) -> Option<Self> {
         let mut lines = text.split(|byte| *byte == b'\n');
         let id = std::str::from_utf8(lines.next()?).ok()?;
-        let work_dir = lines.next().filter(|line| !line.is_empty());
+        // What is no path is damage.
+        let work_dir = lines.next().filter(|line| line.starts_with(b"/"));
         let shelf = lines.next().and_then(|line| {
             let line = std::str::from_utf8(line).ok()?;
             u128::from_str_radix(line, 16).ok()
@@ -236,6 +237,8 @@ mod tests {
             };
             assert_eq!(OwnerNote::parse(&owner.text()), Some(owner));
         }
+        let damaged = OwnerNote::parse(b"07\n\x00\x01garbage\n").unwrap();
+        assert_eq!((damaged.id, damaged.work_dir), (7, None));
         assert_eq!(OwnerNote::parse(b"nonsense\n"), None);
         assert_eq!(OwnerNote::parse(b""), None);
     }

@@ -36,7 +36,8 @@ fn of_others(folder: &Path) -> Option<String> {
         false => itself,
     };
     Some(format!(
-        "{} belongs to {}, and the server runs as {}: if nobody else has put anything there, `chown -R {} {}`",
+        "{} belongs to {}, and this runs as {}: run it as that account where a server does; if none does, and nobody \
+         else has put anything there, `chown -R {} {}`",
         path.display(),
         account::user(found.uid()),
         account::us(),
