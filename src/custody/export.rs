@@ -151,13 +151,18 @@ fn printable(text: &str) -> String {
 
 /// In quotes where it must be. What a spreadsheet would take for a formula begins with `'`.
 fn for_csv(cell: &str) -> String {
-    let guard = match cell.starts_with(['=', '+', '-', '@']) {
-        true => "'",
-        false => "",
-    };
-    match cell.contains(['"', ',']) {
-        true => format!("\"{guard}{}\"", cell.replace('"', "\"\"")),
-        false => format!("{guard}{cell}"),
+    // Where the list separator is a semicolon, a cell begins behind each.
+    let begins = |at: usize| at == 0 || cell[..at].ends_with(';');
+    let mut guarded = String::with_capacity(cell.len());
+    for (at, char) in cell.char_indices() {
+        if matches!(char, '=' | '+' | '-' | '@') && begins(at) {
+            guarded.push('\'');
+        }
+        guarded.push(char);
+    }
+    match guarded.contains(['"', ',', ';']) {
+        true => format!("\"{}\"", guarded.replace('"', "\"\"")),
+        false => guarded,
     }
 }
 
@@ -218,6 +223,19 @@ mod tests {
         assert!(text.contains(",'-three\\u{202e},5,"), "{text}");
         assert!(text.ends_with(",h,1.2.3,2026-11-26.jsonl:3\r\n"), "{text}");
         assert_eq!(exported("b/", ExportFormat::Csv).0, 1);
+    }
+
+    #[test]
+    fn a_cell_is_no_formula_wherever_a_spreadsheet_lets_it_begin() {
+        for (cell, expected) in [
+            ("a/b.7z", "a/b.7z"),
+            ("=1+1", "'=1+1"),
+            ("a;=1+1;b", "\"a;'=1+1;b\""),
+            ("a;;@x", "\"a;;'@x\""),
+            ("a=b-c", "a=b-c"),
+        ] {
+            assert_eq!(for_csv(cell), expected);
+        }
     }
 
     #[test]
