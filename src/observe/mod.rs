@@ -186,7 +186,8 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
     };
     Targets::new()
-        .with_default(LevelFilter::WARN)
+        // Of libraries no more: what they warn of once for each request is told by our own events.
+        .with_default(LevelFilter::ERROR)
         .with_target(env!("CARGO_CRATE_NAME"), ours)
 }
 
