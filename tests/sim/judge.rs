@@ -384,7 +384,7 @@ impl Judge {
         self.has_record_sync_failed = true;
     }
 
-    /// A record could not be written.
+    /// A record could not be written, or no journal could be made for it.
     pub fn record_refused(&mut self) {
         self.has_record_been_refused = true;
     }

@@ -713,7 +713,9 @@ impl WorkFiles for SimWorld {
     }
 
     async fn create_log(&self, name: &str) -> io::Result<SimLog> {
-        let file = self.create(Shelf::WORK, name).await?;
+        let file = self.create(Shelf::WORK, name).await;
+        // No record can be written without it either.
+        let file = file.inspect_err(|_| self.sim.judge.borrow_mut().record_refused())?;
         Ok(SimLog {
             file,
             end: Cell::new(0),
