@@ -21,13 +21,13 @@ use bitsd::config::{
 use bitsd::observe;
 use bitsd::ring::doctor::{self, Finding};
 use bitsd::ring::handed::Handed;
-use bitsd::ring::inherit;
 use bitsd::ring::launch::{self, Source};
 use bitsd::ring::launch_error::LaunchError;
 use bitsd::ring::memory;
 use bitsd::ring::offline;
 use bitsd::ring::signals;
 use bitsd::ring::successor::{ANSWER, Successor};
+use bitsd::ring::umask;
 use bitsd::unseen;
 use bitsd::vigil::{self, Vigil};
 use cli::settings::{Check, Settings, about_key, misspelt_variables};
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     if let Command::Serve(_) | Command::Check(_) = command {
         // Also whoever asks what a start would have.
         memory::be_sparing();
-        inherit::let_owner_in();
+        umask::let_owner_in();
     }
     if let Command::Serve(_) = command {
         // Before anything else is opened.

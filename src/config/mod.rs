@@ -31,6 +31,7 @@ mod foreign;
 mod form;
 mod given;
 mod keys;
+mod listening;
 mod location;
 mod meant;
 mod named;

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +10,6 @@ use crate::auth::certificate::Rule;
 use crate::auth::policy::{Allowed, Scheme};
 use crate::http::digest::Algorithms;
 
-use super::address::{conflict, taken_by_admin};
 use super::complaint::Complaint;
 use super::error::{Cause, ConfigError, Origin};
 use super::file::SettingsFile;
@@ -21,6 +19,7 @@ use super::keys::{
     Access, AccountSettings, Config, EventSettings, HEAD_BYTES_WITH_TICKETS, Host, Listener,
     Location, NO_NOTIFICATION, Notification, Policy, ROOT_DEFAULT,
 };
+use super::listening::refuse_repeated;
 use super::location::refuse_covered;
 use super::object_store::resolve_store;
 use super::passed_over;
@@ -177,47 +176,6 @@ fn check_tls(config: &Config, listeners: &[Given]) -> Result<(), ConfigError> {
         }
         if given.said("client_ca").is_none() {
             refuse("client_crl", Complaint::Without("client_ca"))?;
-        }
-    }
-    Ok(())
-}
-
-/// No address may stand twice, in whatever tables: the server would find its own port in use.
-fn refuse_repeated(
-    global: &Given,
-    listen: &[SocketAddr],
-    listeners: &[Given],
-) -> Result<(), ConfigError> {
-    if let (true, true, Some(entry)) = (
-        listen.is_empty(),
-        listeners.is_empty(),
-        global.get("listen"),
-    ) {
-        return Err(entry.refused(Complaint::NothingToListenOn));
-    }
-    let mut known = Vec::new();
-    for address in listen {
-        // Flags and variables come one by one; a list of the file has been looked at.
-        if let (Some(why), Some(entry)) = (conflict(&known, *address), global.get("listen")) {
-            return Err(entry.refused(why));
-        }
-        known.push(*address);
-    }
-    let entries = listeners.iter().filter_map(|given| given.get("address"));
-    let entries = entries.map(|entry| (entry, false));
-    let admin = global.get("admin_listen").map(|entry| (entry, true));
-    for (entry, is_admin) in entries.chain(admin) {
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        addresses.take(entry.value.clone());
-        for address in addresses {
-            let taken = match is_admin {
-                true => taken_by_admin(address),
-                false => vec![address],
-            };
-            if let Some(why) = taken.iter().find_map(|one| conflict(&known, *one)) {
-                return Err(entry.refused(why));
-            }
-            known.extend(taken);
         }
     }
     Ok(())

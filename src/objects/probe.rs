@@ -20,7 +20,7 @@ pub fn name(store: &ObjectStore, random: u64, number: u64) -> String {
 }
 
 /// What came of a trial.
-pub struct Trial {
+pub struct ProbeOutcome {
     /// What the store has shown; an error: nobody knows.
     pub shown: Result<Result<(), Wrong>, StoreTrouble>,
     /// Why what the trial has made may be there still.
@@ -28,7 +28,7 @@ pub struct Trial {
 }
 
 /// Writes an object twice, in both ways. `name` is one that nobody else has.
-pub async fn try_it<B: Bucket>(bucket: &B, name: &str) -> Trial {
+pub async fn try_it<B: Bucket>(bucket: &B, name: &str) -> ProbeOutcome {
     let object = Object {
         key: name.to_owned(),
         session: "probe".to_owned(),
@@ -45,7 +45,7 @@ pub async fn try_it<B: Bucket>(bucket: &B, name: &str) -> Trial {
     };
     // Also where nobody knows whether it is there. What is left of it is one byte.
     left = bucket.remove(name).await.err().or(left);
-    Trial { shown, left }
+    ProbeOutcome { shown, left }
 }
 
 async fn twice<B: Bucket>(

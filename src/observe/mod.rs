@@ -186,8 +186,9 @@ fn filter(level: LogLevel) -> Targets {
         LogLevel::Debug => LevelFilter::DEBUG,
     };
     Targets::new()
-        // Of libraries no more: what they warn of once for each request is told by our own events.
-        .with_default(LevelFilter::ERROR)
+        .with_default(LevelFilter::WARN)
+        // It warns of each answer that it cannot read, and our own events tell of that.
+        .with_target("aws_smithy_http_client", LevelFilter::ERROR)
         .with_target(env!("CARGO_CRATE_NAME"), ours)
 }
 
@@ -243,6 +244,9 @@ mod tests {
                 assert!(!filter.would_enable(target, &Level::INFO), "{level:?}");
                 assert!(filter.would_enable(target, &Level::WARN));
             }
+            // One for each request.
+            let chatty = "aws_smithy_http_client::client";
+            assert!(!filter.would_enable(chatty, &Level::WARN));
             let is_told = level != LogLevel::Warn;
             assert_eq!(
                 filter.would_enable("bitsd::observe::events", &Level::INFO),

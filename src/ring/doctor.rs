@@ -18,7 +18,7 @@ use super::account;
 use super::blocks::NOT_REGISTERED;
 use super::descriptors::{self, Descriptors, FEW_DESCRIPTORS};
 use super::launch_error::LaunchError;
-use super::{host_limits, inherit, ledger, memory, probe, rights};
+use super::{host_limits, ledger, memory, probe, rights, umask};
 use crate::admin::{self, BadDoor};
 use crate::config::Config;
 use crate::courier;
@@ -290,7 +290,7 @@ fn limits(config: &Config) -> Vec<Finding> {
     let mut findings = vec![files, cores];
     let unwritable = host_limits::file_bytes().err();
     findings.extend(unwritable.map(|error| Finding::Bad(error.to_string())));
-    findings.extend(inherit::umask_doubt().map(Finding::Doubtful));
+    findings.extend(umask::doubt().map(Finding::Doubtful));
     let doubts = probe::host_doubts(config).into_iter();
     findings.extend(doubts.map(|(_, why, remedy)| Finding::Doubtful(format!("{why}: {remedy}"))));
     findings

@@ -252,7 +252,6 @@ fn prepare(config: &mut Config, locks: HandedLocks) -> Result<Prepared, LaunchEr
     probe::memory(config)?;
     let allowance = memory::fit(config);
     let descriptors = descriptors::raise(config)?;
-    let available = descriptors::fit(config, descriptors);
     host_limits::file_bytes()?;
     courier::look(config).map_err(LaunchError::Courier)?;
     let (directories, grounds) = Directories::take(config, Purpose::Serve, locks)?;
@@ -260,6 +259,7 @@ fn prepare(config: &mut Config, locks: HandedLocks) -> Result<Prepared, LaunchEr
         let event = doubt.event();
         tracing::warn!(event, why = %doubt, "where files are kept is not as it should be");
     }
+    let available = descriptors::fit(config, descriptors);
     let failed = |error| LaunchError::Folder(config.work_dir.clone(), BadFolder::Io(error));
     Ok(Prepared {
         allowance,

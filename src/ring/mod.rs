@@ -83,6 +83,7 @@ pub mod tls;
 pub mod tree;
 pub mod trial;
 pub mod turn;
+pub mod umask;
 pub mod walk;
 pub mod watch;
 pub mod window;

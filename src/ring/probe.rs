@@ -14,7 +14,6 @@ use super::descriptors::FEW_DESCRIPTORS;
 use super::footing;
 use super::herald;
 use super::host_limits;
-use super::inherit;
 use super::launch_error::LaunchError;
 use super::listeners::Address;
 use super::memory;
@@ -22,6 +21,7 @@ use super::op;
 use super::queue;
 use super::rights;
 use super::rlimit;
+use super::umask;
 use crate::config::Config;
 use crate::vigil;
 
@@ -236,7 +236,7 @@ pub fn warn_of_surprises(
             "the process may not ask for its limits, and takes it that there are none"
         );
     }
-    if let Some(why) = inherit::umask_doubt() {
+    if let Some(why) = umask::doubt() {
         let event = "umask_changed";
         tracing::warn!(
             event,

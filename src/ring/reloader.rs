@@ -334,8 +334,8 @@ fn look_at_ledger(config: &Config) -> Result<(), BadLedger> {
     ledger::site(config).map_or(Ok(()), look)
 }
 
-/// Writes into the log that Kerberos tickets, which the settings ask for, will not be taken, and why;
-/// returns that.
+/// Writes into the log that Kerberos tickets, which the settings ask for, will not be taken, and
+/// why; returns that.
 pub fn tell_of_tickets(config: &Config, acceptance: &Acceptance) -> Option<String> {
     let why = acceptance.as_ref().err()?;
     if config.accounts.keys.is_empty() {

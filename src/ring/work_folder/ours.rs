@@ -124,7 +124,7 @@ fn wrong_in(folder: &OwnedFd, shown: Shown, mode: Mode) -> Option<Wrong> {
         // No room for one.
         Err(_) => Shown {
             owner: our_id(),
-            mode: mode.bits() & !crate::ring::inherit::umask().unwrap_or(OTHERS_WRITE),
+            mode: mode.bits() & !crate::ring::umask::current().unwrap_or(OTHERS_WRITE),
         },
     };
     shown.wrong_beside(ours)
