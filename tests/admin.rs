@@ -1227,7 +1227,6 @@ fn what_is_no_filter_is_told_and_not_taken_for_good_news() {
         ("--location", "/none", "there are /in, /"),
         ("--client", "10.1.2.O", "an address such as"),
         ("--state", "stuck", "receiving"),
-        ("--path", "[", "path"),
     ] {
         for command in ["list", "cancel"] {
             let told = watched.command(&["sessions", command, flag, value]);

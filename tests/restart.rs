@@ -824,23 +824,24 @@ fn commands_other_than_serve_are_ended_by_signals() {
     );
 }
 
+/// A server that was started by a path at which this script stands.
+fn called_by_the_path_of(folder: &std::path::Path, script: &str) -> Server {
+    let program = folder.join("bitsd");
+    std::fs::write(&program, format!("#!/bin/sh\n{script}")).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let name = program.to_str().unwrap();
+    let words = ["bash", "-c", "exec -a \"$0\" \"$@\"", name];
+    Server::with(Settings::default().wrapper(&words))
+}
+
 /// The path by which the server was started leads to a program that never ends.
 #[test]
 fn a_program_that_never_answers_is_asked_once_and_ends_with_the_server() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
-    let (program, asked) = (folder.path().join("bitsd"), folder.path().join("asked"));
-    let script = format!("#!/bin/sh\necho $$ >> {asked:?}\nexec sleep 600\n");
-    std::fs::write(&program, script).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    // The name that it is called by is a path.
-    let name = [
-        "bash",
-        "-c",
-        "exec -a \"$0\" \"$@\"",
-        program.to_str().unwrap(),
-    ];
-    let mut server = Server::with(Settings::default().wrapper(&name));
+    let asked = folder.path().join("asked");
+    let script = format!("echo $$ >> {asked:?}\nexec sleep 600\n");
+    let mut server = called_by_the_path_of(folder.path(), &script);
     server.wait_for_log("event=started");
     server.make_way();
     let numbers = || std::fs::read_to_string(&asked).unwrap_or_default();
@@ -862,16 +863,7 @@ fn a_program_that_never_answers_is_asked_once_and_ends_with_the_server() {
 fn a_program_that_is_no_bitsd_takes_no_place() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
-    let program = folder.path().join("bitsd");
-    std::fs::write(&program, "#!/bin/sh\necho well\nexit 0\n").unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let name = [
-        "bash",
-        "-c",
-        "exec -a \"$0\" \"$@\"",
-        program.to_str().unwrap(),
-    ];
-    let mut server = Server::with(Settings::default().wrapper(&name));
+    let mut server = called_by_the_path_of(folder.path(), "echo well\nexit 0\n");
     server.wait_for_log("event=started");
     server.make_way();
     server.wait_for_log("event=not_replaced");

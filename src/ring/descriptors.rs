@@ -16,11 +16,12 @@ const OWN_DESCRIPTORS: u64 = 24;
 const SHARD_DESCRIPTORS: u64 = 8 + lane::FREEING_MAX as u64;
 /// Fewer than this are soon used up: a connection that uploads takes up to three.
 pub const FEW_DESCRIPTORS: u64 = 4096;
-/// Of what is left for the connections of a shard, in sixteenths: all of them, and those of one
-/// client. The rest is for files; the idle ones of whoever has most make room before it is taken.
+/// Of what a shard has left, in sixteenths, what its connections may take. The rest is for files, and
+/// for whoever asks how the server is.
 const OF_CONNECTIONS: u64 = 15;
-const OF_CLIENT: u64 = 12;
 const SHARES: u64 = 16;
+/// However little there is: a server with nothing to do has less open than it may come to.
+const CONNECTIONS_MIN: u64 = 16;
 
 /// Raises the limit of descriptors as far as the hard limit allows, and gives the new limit.
 ///
@@ -69,21 +70,13 @@ impl Descriptors {
         Self { of_shard }
     }
 
-    /// Lowers the bounds of connections to what can be open: beyond that a stranger's idle ones
-    /// would keep out everybody, and none of them would make room.
-    pub fn lower(self, limits: &mut Limits) -> Vec<Lowered> {
-        let share = |share: u64| (self.of_shard / SHARES * share).max(1);
-        let all = (
-            "connections_per_shard_max",
-            &mut limits.connections_per_shard_max,
-        );
-        let all = Lowered::to(all.0, all.1, share(OF_CONNECTIONS));
-        let client = (
-            "connections_per_client_max",
-            &mut limits.connections_per_client_max,
-        );
-        let client = Lowered::to(client.0, client.1, share(OF_CLIENT));
-        all.into_iter().chain(client).collect()
+    /// Lowers the bound of connections to what can be open: where it is reached, idle ones make
+    /// room, and where no more files may be open, nobody does.
+    pub fn lower(self, limits: &mut Limits) -> Option<Lowered> {
+        let bound = &mut limits.connections_per_shard_max;
+        let share = self.of_shard.saturating_mul(OF_CONNECTIONS) / SHARES;
+        let fits = share.max(CONNECTIONS_MIN);
+        Lowered::to("connections_per_shard_max", bound, fits)
     }
 }
 
@@ -93,9 +86,8 @@ pub const RAISE: &str = "raise LimitNOFILE= of the service, or the hard limit of
 /// Lowers what the settings set higher than files may be open for, and says so.
 pub fn fit(config: &mut Config, descriptors: u64) -> Descriptors {
     let available = Descriptors::of(config, descriptors);
-    let lowered = available.lower(&mut config.limits);
-    if !lowered.is_empty() {
-        let (event, lowered, remedy) = ("bounds_lowered", in_words(&lowered), RAISE);
+    if let Some(lowered) = available.lower(&mut config.limits) {
+        let (event, lowered, remedy) = ("bounds_lowered", in_words(&[lowered]), RAISE);
         let why = "fewer files may be open than the settings allow connections";
         match descriptors < FEW_DESCRIPTORS {
             true => tracing::warn!(event, descriptors, lowered, remedy, "{why}"),
@@ -111,24 +103,21 @@ mod tests {
     use crate::config::Flags;
 
     #[test]
-    fn connections_are_no_more_than_can_be_open_and_no_client_has_all() {
+    fn connections_are_no_more_than_can_be_open() {
         let mut config = Config::resolve(Flags::default(), None).unwrap();
         config.cores = 2;
         let needed = needed(&config);
-        for (descriptors, all, client) in [
-            (u64::MAX, 16_384, 12_288),
-            (needed + 2 * 1_600, 1_500, 1_200),
-            (needed + 2 * 16, 15, 12),
-            (needed, 1, 1),
+        for (descriptors, expected) in [
+            (u64::MAX, 16_384),
+            (needed + 2 * 1_600, 1_500),
+            (needed + 2 * 32, 30),
+            (needed, 16),
         ] {
             let mut limits = config.limits.clone();
             let lowered = Descriptors::of(&config, descriptors).lower(&mut limits);
-            let found = (
-                limits.connections_per_shard_max,
-                limits.connections_per_client_max,
-            );
-            assert_eq!(found, (all, client), "{descriptors}");
-            assert_eq!(lowered.is_empty(), descriptors == u64::MAX);
+            let found = limits.connections_per_shard_max;
+            assert_eq!(found, expected, "{descriptors}");
+            assert_eq!(lowered.is_none(), descriptors == u64::MAX);
         }
     }
 }

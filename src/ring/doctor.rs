@@ -269,10 +269,10 @@ fn limits(config: &Config) -> Vec<Finding> {
         Ok(u64::MAX) => Finding::Good("any number of files may be open".to_owned()),
         Ok(files) => {
             let lowered = Descriptors::of(config, files).lower(&mut config.limits.clone());
-            let lowered = match lowered.is_empty() {
-                true => String::new(),
-                false => format!(", and so this is lowered: {}", memory::in_words(&lowered)),
-            };
+            let lowered = lowered.map_or_else(String::new, |lowered| {
+                let lowered = memory::in_words(&[lowered]);
+                format!(", and so this is lowered: {lowered}")
+            });
             Finding::Good(format!("{files} files may be open{lowered}"))
         }
     };
