@@ -16,8 +16,8 @@ const OWN_DESCRIPTORS: u64 = 24;
 const SHARD_DESCRIPTORS: u64 = 8 + lane::FREEING_MAX as u64;
 /// Fewer than this are soon used up: a connection that uploads takes up to three.
 pub const FEW_DESCRIPTORS: u64 = 4096;
-/// Of what a shard has left, in sixteenths, what its connections may take. The rest is for files, and
-/// for whoever asks how the server is.
+/// Of what a shard has left, in sixteenths, what its connections may take. The rest is for files,
+/// and for whoever asks how the server is.
 const OF_CONNECTIONS: u64 = 15;
 const SHARES: u64 = 16;
 /// However little there is: a server with nothing to do has less open than it may come to.
