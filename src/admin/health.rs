@@ -248,7 +248,7 @@ pub fn judge(readings: &Readings) -> Health {
         not_ready.push(Reason::new("staging_full", why, remedy));
     }
     let (open, max) = (readings.descriptors, readings.descriptors_max);
-    if u128::from(open) * 100 > u128::from(max) * u128::from(DESCRIPTORS_PERCENT_MAX) && max > 0 {
+    if max > 0 && u128::from(open) * 100 > u128::from(max) * u128::from(DESCRIPTORS_PERCENT_MAX) {
         let why = format!("{open} of {max} file descriptors are open");
         let remedy = "raise RLIMIT_NOFILE (systemd: LimitNOFILE=), and restart";
         not_ready.push(Reason::new("descriptors", why, remedy));

@@ -22,7 +22,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use bitsd::{observe, unseen};
-use settings::{Check, Settings};
+use settings::{Check, Settings, variable_of};
 
 /// A BITS upload server for Linux.
 #[derive(Debug, Parser)]
@@ -175,7 +175,7 @@ fn variable_behind(arg: &str, mut line: impl Iterator<Item = OsString>) -> Optio
         word.split('=').next() == Some(flag)
     };
     let name = flag.strip_prefix("--")?.replace('-', "_");
-    let variable = format!("BITSD_{}", name.to_ascii_uppercase());
+    let variable = variable_of(&name);
     (!line.any(is_it) && std::env::var_os(&variable).is_some()).then_some(variable)
 }
 

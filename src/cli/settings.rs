@@ -208,7 +208,8 @@ fn variable(row: &Row) -> String {
     variable_of(row.key)
 }
 
-fn variable_of(key: &str) -> String {
+/// The variable of a key, or of a flag without its dashes.
+pub fn variable_of(key: &str) -> String {
     format!("BITSD_{}", key.to_ascii_uppercase())
 }
 

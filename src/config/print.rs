@@ -87,24 +87,20 @@ impl Location {
 /// Every table; `given` are those of [`Settled`], or none.
 fn write(config: &Config, given: &[Given]) -> String {
     let (_, locations) = config.locations.split_last().expect("never empty");
-    let mut tables = vec![(Scope::Server, config.top())];
-    tables.push((Scope::Limits, entries(&config.limits)));
-    tables.push((Scope::Events, entries(&config.events)));
-    tables.extend((config.listeners.iter()).map(|table| (Scope::Listener, entries(table))));
-    tables.extend((config.certificates.iter()).map(|table| (Scope::Certificate, entries(table))));
-    let first_location = tables.len();
-    tables.extend((locations.iter()).map(|location| (Scope::Location, location.all(config))));
+    let mut tables = vec![(Scope::Server, Some(config.global()), config.top())];
+    tables.push((Scope::Limits, None, entries(&config.limits)));
+    tables.push((Scope::Events, None, entries(&config.events)));
+    let listeners = config.listeners.iter();
+    tables.extend(listeners.map(|table| (Scope::Listener, None, entries(table))));
+    let certificates = config.certificates.iter();
+    tables.extend(certificates.map(|table| (Scope::Certificate, None, entries(table))));
+    tables.extend((locations.iter()).map(|one| (Scope::Location, Some(one), one.all(config))));
     let mut text = String::new();
-    for (at, (scope, entries)) in tables.into_iter().enumerate() {
+    for (at, (scope, location, entries)) in tables.into_iter().enumerate() {
         if let Some(section) = SECTIONS.iter().find(|section| section.scope == scope) {
             text.push_str(&format!("\n{}\n", section.header));
         }
         for (row, value) in entries {
-            let location = match scope {
-                Scope::Server => Some(config.global()),
-                Scope::Location => locations.get(at.wrapping_sub(first_location)),
-                _ => None,
-            };
             let origin = |given: Option<&Given>, how: &str| {
                 let entry = given?.get(row.name())?;
                 // What nobody uses is shown with its default.
@@ -220,14 +216,18 @@ mod tests {
         }
     }
 
+    /// The lines that say where their values stand.
+    fn marked(flags: Flags, text: &str) -> Vec<String> {
+        let file = SettingsFile::parse(std::path::Path::new("f.toml"), text.to_owned()).unwrap();
+        let printed = Settled::resolve(flags, Some(file)).unwrap().to_toml();
+        let marked = printed.lines().filter(|line| line.contains('#'));
+        marked.map(str::to_owned).collect()
+    }
+
     #[test]
     fn what_was_given_says_where() {
         let text = "root = \"/r\"\nstrict = true\n[limits]\nheaders_max = 8\n[[location]]\nprefix = \"b\"\nenabled = false\n\
                     [[location]]\nprefix = \"long\"\nroot = \"/l\"\n";
-        let file = SettingsFile::parse(std::path::Path::new("f.toml"), text.to_owned()).unwrap();
-        let flags = Flags::default().with("io", "ring");
-        let printed = Settled::resolve(flags, Some(file)).unwrap().to_toml();
-        let marked: Vec<_> = printed.lines().filter(|line| line.contains('#')).collect();
         let expected = [
             "root = \"/r\"  # f.toml:1",
             "io = \"ring\"  # --io",
@@ -240,17 +240,13 @@ mod tests {
             "enabled = false  # f.toml:7",
             "strict = true  # f.toml:2, inherited",
         ];
-        assert_eq!(marked, expected);
+        assert_eq!(marked(Flags::default().with("io", "ring"), text), expected);
     }
 
     #[test]
     fn what_nobody_uses_says_so_beside_its_default() {
         let text = "host_id_fallback = \"2d\"\n[[location]]\nprefix = \"a\"\nhost_id = \"n1\"\n\
                     [[location]]\nprefix = \"b\"\nstore_wait = \"2m\"\n";
-        let file = SettingsFile::parse(std::path::Path::new("f.toml"), text.to_owned()).unwrap();
-        let settled = Settled::resolve(Flags::default(), Some(file)).unwrap();
-        let printed = settled.to_toml();
-        let marked: Vec<_> = printed.lines().filter(|line| line.contains('#')).collect();
         let expected = [
             "host_id_fallback = \"1d\"  # f.toml:1; it does nothing here",
             "prefix = \"/a\"  # f.toml:3",
@@ -260,6 +256,6 @@ mod tests {
             "host_id_fallback = \"1d\"  # f.toml:1, inherited; it does nothing here",
             "store_wait = \"1m\"  # f.toml:7; it does nothing here",
         ];
-        assert_eq!(marked, expected);
+        assert_eq!(marked(Flags::default(), text), expected);
     }
 }

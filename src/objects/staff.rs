@@ -66,6 +66,7 @@ struct Desk {
     buckets: RefCell<BTreeMap<StorePlace, Rc<Chosen>>>,
     /// Stores that were tried, and what that has shown.
     tried: RefCell<BTreeMap<StorePlace, Result<(), String>>>,
+    /// Those that nobody knows of yet: one trial of each at a time.
     trials: RefCell<BTreeMap<StorePlace, Rc<Trials>>>,
     running: RefCell<BTreeMap<SessionId, AbortHandle>>,
     /// Files of which parts are sent ahead: each tells when that has ended.
@@ -328,8 +329,7 @@ impl Desk {
             let desk = Rc::clone(&self);
             task::spawn_local(async move {
                 let place = StorePlace::from(&*store);
-                // What was wrong may have been mended.
-                desk.tried.borrow_mut().remove(&place);
+                desk.forget_trial(&place);
                 let ready = desk.ready(&store, false).await;
                 (place, ready.map(drop))
             })

@@ -262,10 +262,6 @@ fn stores(config: &Config) -> Vec<Finding> {
 fn limits(config: &Config) -> Vec<Finding> {
     let files = match descriptors::raise(config) {
         Err(error) => Finding::Bad(error.to_string()),
-        Ok(few @ 0..FEW_DESCRIPTORS) => Finding::Doubtful(format!(
-            "{few} files may be open, up to three for each connection that uploads: raise LimitNOFILE= of the \
-             service (`ulimit -n`)"
-        )),
         Ok(u64::MAX) => Finding::Good("any number of files may be open".to_owned()),
         Ok(files) => {
             let lowered = Descriptors::of(config, files).lower(&mut config.limits.clone());
@@ -273,7 +269,13 @@ fn limits(config: &Config) -> Vec<Finding> {
                 let lowered = memory::in_words(&[lowered]);
                 format!(", and so this is lowered: {lowered}")
             });
-            Finding::Good(format!("{files} files may be open{lowered}"))
+            match files < FEW_DESCRIPTORS {
+                true => Finding::Doubtful(format!(
+                    "{files} files may be open, up to three for each connection that uploads{lowered}: raise \
+                     LimitNOFILE= of the service (`ulimit -n`)"
+                )),
+                false => Finding::Good(format!("{files} files may be open{lowered}")),
+            }
         }
     };
     let available = std::thread::available_parallelism().map_or(1, usize::from);

@@ -10,7 +10,7 @@ use io_uring::{IoUring, opcode, squeue, types};
 
 use super::blocks::Blocks;
 use super::blocks::body::Registration;
-use super::descriptors::FEW_DESCRIPTORS;
+use super::descriptors::{self, FEW_DESCRIPTORS};
 use super::footing;
 use super::herald;
 use super::host_limits;
@@ -27,6 +27,7 @@ use crate::vigil;
 
 /// How long io_uring may take for a request that does nothing.
 const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Whether io_uring can be used: it can be set up, knows all that is asked of it, and takes and
 /// completes a request.
 ///
@@ -220,7 +221,7 @@ pub fn warn_of_surprises(
     let processors = processors.len();
     if descriptors < FEW_DESCRIPTORS {
         let event = "few_descriptors";
-        let remedy = "raise LimitNOFILE= of the service, or the hard limit of `ulimit -n`";
+        let remedy = descriptors::RAISE;
         tracing::warn!(
             event,
             descriptors,

@@ -36,9 +36,9 @@ const CHECK_BEAT: Duration = Duration::from_millis(20);
 const SAID_BYTES_MAX: u64 = 2_000;
 /// The program that runs, whatever has its path by now.
 const THIS_PROGRAM: &str = "/proc/self/exe";
-/// By this a program is asked whether it can go on with what it is handed.
 /// What a program says that can go on, before anything else.
 pub const ANSWER: &str = "bitsd can go on\n";
+/// By this a program is asked whether it can go on with what it is handed.
 const QUESTION: [&str; 3] = ["check", "--quiet", "--successor"];
 
 /// How this program was started.
@@ -156,7 +156,6 @@ impl Successor {
     }
 }
 
-/// The beginning of what a program has said, in one line.
 /// Whether a program that has ended has said what it is: any other one may end with success too.
 fn is_of_us(child: &mut Child) -> bool {
     let mut begin = [0; ANSWER.len()];
@@ -168,6 +167,7 @@ fn is_of_us(child: &mut Child) -> bool {
     is_asked && stdout.read_exact(&mut begin).is_ok() && begin == ANSWER.as_bytes()
 }
 
+/// The beginning of what a program has said, in one line.
 fn said(child: &mut Child) -> String {
     let mut text = Vec::new();
     if let Some(stderr) = child.stderr.take() {

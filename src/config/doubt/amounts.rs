@@ -38,8 +38,8 @@ pub(super) fn of_all(config: &Config) -> Vec<String> {
     });
     let is_circle = |location: &Location| {
         let notification = location.notification.as_ref();
-        let url = notification.and_then(|one| full(location, &one.url));
-        url.is_some_and(|url| is_ours(config, &url))
+        let url = notification.and_then(|one| addressed(location, &one.url));
+        url.is_some_and(|url| is_ours(config, url))
     };
     let is_circle = named(&is_circle).map(|names| {
         format!(
@@ -81,14 +81,11 @@ pub(super) fn of_all(config: &Config) -> Vec<String> {
     all.into_iter().flatten().collect()
 }
 
-/// A URL as it is asked for: one that begins with a slash is at the server's public one.
-fn full(location: &Location, url: &str) -> Option<String> {
+/// The URL that has the address of another one: of a path it is the server's public one.
+fn addressed<'u>(location: &'u Location, url: &'u str) -> Option<&'u str> {
     match url.starts_with('/') {
-        true => {
-            let public = location.public_url.as_deref()?;
-            Some(format!("{}{url}", public.trim_end_matches('/')))
-        }
-        false => Some(url.to_owned()),
+        true => location.public_url.as_deref(),
+        false => Some(url),
     }
 }
 

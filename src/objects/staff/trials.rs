@@ -36,18 +36,26 @@ impl Trials {
     /// Tries to remove what former ones have left.
     async fn clear(&self, bucket: &Chosen) {
         loop {
-            let Some(name) = self.left.borrow_mut().pop() else {
+            let Some(name) = self.left.borrow().last().cloned() else {
                 return;
             };
             if bucket.remove(&name).await.is_err() {
-                self.left.borrow_mut().push(name);
                 return;
             }
+            self.left.borrow_mut().pop();
         }
     }
 }
 
 impl Desk {
+    /// What was wrong may have been mended: the next who asks has it tried, and at once.
+    pub(super) fn forget_trial(&self, place: &StorePlace) {
+        self.tried.borrow_mut().remove(place);
+        if let Some(trials) = self.trials.borrow().get(place) {
+            trials.failed.take();
+        }
+    }
+
     /// What is known of a store, or comes of a trial: of ours, or of that of another file.
     ///
     /// # Errors
@@ -93,13 +101,14 @@ impl Desk {
         let number = self.probes.replace(self.probes.get() + 1);
         let random = u64::from_le_bytes(random()?);
         let name = probe::name(store, random, number);
+        // Before it is made: the job that asks for the trial may be ended in the middle of it.
+        if trials.left.borrow().len() < LEFT_MAX {
+            trials.left.borrow_mut().push(name.clone());
+        }
         let trial = probe::try_it(bucket, &name).await;
-        if let Some(why) = trial.left {
-            self.tell_of_left(place, &name, &why);
-            let mut left = trials.left.borrow_mut();
-            if left.len() < LEFT_MAX {
-                left.push(name);
-            }
+        match trial.left {
+            Some(why) => self.tell_of_left(place, &name, &why),
+            None => trials.left.borrow_mut().retain(|left| *left != name),
         }
         let unfit = trial.shown?.map_err(|wrong| {
             let bucket = place.bucket.clone();
