@@ -575,6 +575,54 @@ fn a_connection_ends_with_the_trust_that_let_its_client_in() {
     assert_eq!(refused.ok().and_then(|mut raw| ping(&mut raw)), None);
 }
 
+/// Goal: a connection that is kept open ends when its client would not be let in any more, though
+/// nobody has changed a file: its certificate has expired, or the list of revocations has.
+#[test]
+fn a_connection_ends_with_the_certificate_or_the_list_that_let_its_client_in() {
+    let authority = Authority::new();
+    let pair = authority.server("server", &["localhost"]);
+    let ping = |raw: &mut Raw| {
+        let ping = "BITS_POST /a HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n";
+        raw.try_send(ping).ok();
+        raw.try_receive().ok().flatten().map(|answer| answer.status)
+    };
+    // Long enough for handshakes on a machine that has more to do.
+    let soon = || SystemTime::now() + Duration::from_secs(10);
+    let long = authority.client("long", "machine 7", 7);
+    for is_list in [false, true] {
+        let end = soon();
+        let until = match is_list {
+            true => end,
+            false => hours(0, 48)[1],
+        };
+        let crl = authority.revoke_for("lists.crl", &[], [hours(-1, 0)[0], until]);
+        let lines = format!("client_ca = {:?}\nclient_crl = {crl:?}", authority.ca());
+        let server = Server::with(listener(&lines, &[&pair]));
+        let brief = authority.issue("brief", &[], |params| {
+            params.serial_number = Some(8u64.into());
+            params.not_after = end.into();
+        });
+        let ends = match is_list {
+            true => &long,
+            false => &brief,
+        };
+        let trust = |pair| Arc::new(authority.builder(Some(pair)));
+        let secure = |pair| Raw::secure(server.secure(), &trust(pair));
+        let (mut idle, mut asked, mut kept) = (secure(ends), secure(ends), secure(&long));
+        for raw in [&mut idle, &mut asked, &mut kept] {
+            assert_eq!(ping(raw), Some(200));
+        }
+        wait_until("no request is answered any more", || {
+            ping(&mut asked).is_none()
+        });
+        assert!(SystemTime::now() + Duration::from_secs(1) > end);
+        // One that asks for nothing hears the end all the same.
+        assert!(matches!(idle.try_receive(), Ok(None)));
+        // Whoever has a certificate and a list that count goes on.
+        assert_eq!(ping(&mut kept), (!is_list).then_some(200));
+    }
+}
+
 /// Moments, in hours from now.
 fn hours(from: i64, until: i64) -> [SystemTime; 2] {
     [from, until].map(|hours| {

@@ -134,8 +134,8 @@ pub trait Wire: 'static {
         None
     }
 
-    /// Whether others are trusted now than those who vouched for that certificate: the connection
-    /// ends, and whoever still gets in comes back.
+    /// Whether that certificate counts no more, since it has expired or others are trusted now: the
+    /// connection ends, and whoever still gets in comes back.
     fn is_distrusted(&self) -> bool {
         false
     }

@@ -248,11 +248,11 @@ impl Server {
                 (builder, trust.bytes)
             }
         };
-        let validity = vouching.is_some().then(|| {
+        let validity = vouching.as_ref().map(|vouching| {
             let digest = Sha256::digest(&trust).into();
             let before = before.and_then(|before| before.validity.clone());
             (before.filter(|(_, known)| *known == digest))
-                .unwrap_or_else(|| (Validity::default(), digest))
+                .unwrap_or_else(|| (Validity::new(vouching.lists().to_vec()), digest))
         });
         if is_bound {
             // Whoever resumes has not seen the certificate of now, and would bind its Kerberos

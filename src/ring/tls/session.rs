@@ -15,6 +15,7 @@ use super::served;
 use super::trouble::Trouble;
 use super::validity::Validity;
 use crate::server::floor::Security;
+use crate::wall_clock;
 
 /// Bytes of plaintext in a record (RFC 8446 5.1).
 pub const RECORD_PLAIN_BYTES_MAX: usize = 16_384;
@@ -55,6 +56,8 @@ pub struct TlsSession {
     server_name: Option<Box<str>>,
     /// Of whoever vouches for the client.
     validity: Option<Validity>,
+    /// When the certificates stop to count that have let the client in: seconds since 1970.
+    trusted_until_s: u64,
 }
 
 /// Where decrypted bytes go: into the reader's memory, and what does not fit is kept.
@@ -100,6 +103,7 @@ impl TlsSession {
             has_failed: false,
             server_name: None,
             validity: None,
+            trusted_until_s: u64::MAX,
         })
     }
 
@@ -108,9 +112,21 @@ impl TlsSession {
         self.validity = validity;
     }
 
-    /// Whether others are trusted now than those who let the client in.
+    /// Whether what let the client in counts no more: others are trusted now, or a certificate has
+    /// expired, or the list that says that it is not revoked.
     pub fn is_distrusted(&self) -> bool {
-        self.validity.as_ref().is_some_and(Validity::has_ended)
+        self.validity.as_ref().is_some_and(|validity| {
+            validity.has_ended() || self.trusted_until_s <= wall_clock::since_1970().as_secs()
+        })
+    }
+
+    /// Remembers how long the certificates count that the client has just proven.
+    fn has_let_in(&mut self) {
+        let shown = self.connection.peer_certificates();
+        if let (Some(validity), Some(shown)) = (&self.validity, shown) {
+            let now_s = wall_clock::since_1970().as_secs();
+            self.trusted_until_s = validity.until_s(shown, now_s);
+        }
     }
 
     /// Whether both sides have not agreed on keys yet.
@@ -221,6 +237,7 @@ impl TlsSession {
             return Err(Trouble::Closed);
         }
         let is_first = self.end_point.is_none();
+        let was_handshaking = self.is_handshaking();
         if is_first {
             // What a client that failed has left there.
             let _of_others = (served::take_shown(), served::take_asked());
@@ -266,6 +283,9 @@ impl TlsSession {
             // A certificate is chosen as soon as the client has said hello; it may say so twice.
             self.end_point = served::take_shown();
             self.server_name = served::take_asked();
+        }
+        if was_handshaking && !self.is_handshaking() {
+            self.has_let_in();
         }
         Ok(Digested {
             consumed,

@@ -180,10 +180,14 @@ impl Vouching {
         found
     }
 
+    /// The lists of revocations, the newest of an authority first.
+    pub fn lists(&self) -> &[List] {
+        self.revocations.as_ref().map_or(&[], |(_, lists)| lists)
+    }
+
     /// The moments at which something about it changes, in seconds since 1970.
     pub fn moments(&self) -> impl Iterator<Item = u64> {
-        let lists = (self.revocations.iter()).flat_map(|(_, lists)| lists);
-        let lists = lists.flat_map(|list| [list.soon_s(), list.not_after_s]);
+        let lists = (self.lists().iter()).flat_map(|list| [list.soon_s(), list.not_after_s]);
         let authorities = self.authorities.iter();
         lists.chain(authorities.map(|authority| authority.not_after_s))
     }
@@ -336,10 +340,12 @@ impl Header {
     }
 }
 
-fn seconds(time: Time) -> u64 {
+/// Seconds since 1970.
+pub fn seconds(time: Time) -> u64 {
     time.to_unix_duration().as_secs()
 }
 
-fn words(name: &Name) -> String {
+/// A name as it is told, and compared.
+pub fn words(name: &Name) -> String {
     name.to_string().chars().take(SUBJECT_CHARS_MAX).collect()
 }

@@ -105,7 +105,7 @@ impl Tls {
         announced.or(peer).map(crowd::client)
     }
 
-    /// Whether others are trusted now than those who let the client in.
+    /// Whether what let the client in counts no more ([`TlsSession::is_distrusted`]).
     pub fn is_distrusted(&self) -> bool {
         (self.session.borrow().as_ref()).is_some_and(|session| session.is_distrusted())
     }
