@@ -406,6 +406,11 @@ mod tests {
                 "",
             ),
             (
+                "[limits]\nheaders_max = 15".to_owned(),
+                "limits.headers_max is 15: a fragment of Windows has",
+            ),
+            ("[limits]\nheaders_max = 16".to_owned(), ""),
+            (
                 "admin_listen = \"0.0.0.0:9180\"".to_owned(),
                 "admin_listen has 0.0.0.0:9180:",
             ),

@@ -12,6 +12,8 @@ use crate::config::{Config, Location};
 
 /// A client gives up an answer after so long.
 const CLIENT_WAITS: Duration = Duration::from_secs(300);
+/// A fragment of Windows has a dozen header fields with its credentials, and a proxy adds some.
+const FIELDS_EXPECTED: usize = 16;
 
 /// What is to be known, in words.
 pub(super) fn of_all(config: &Config) -> Vec<String> {
@@ -77,7 +79,22 @@ pub(super) fn of_all(config: &Config) -> Vec<String> {
             "nobody can upload to {names}: its path has more folders than limits.path_depth_max ({deepest})"
         )
     });
-    let all = [is_tiny, is_late, is_circle, webhook, is_idle, is_too_deep];
+    let fields = config.limits.headers_max;
+    let few_fields = (fields < FIELDS_EXPECTED).then(|| {
+        format!(
+            "limits.headers_max is {fields}: a fragment of Windows has a dozen header fields, and proxies add some; whoever \
+             sends more is refused"
+        )
+    });
+    let all = [
+        is_tiny,
+        is_late,
+        is_circle,
+        webhook,
+        is_idle,
+        is_too_deep,
+        few_fields,
+    ];
     all.into_iter().flatten().collect()
 }
 
