@@ -792,6 +792,34 @@ fn a_reader_that_goes_away_changes_nothing_of_what_is_done() {
     assert_eq!(status.status.code(), Some(1), "{}", text(&status));
 }
 
+/// What this side cannot do is not said of the server.
+#[test]
+fn a_trace_that_cannot_be_written_and_a_socket_that_is_none_blame_no_server() {
+    let watched = Watched::start("");
+    let full = std::fs::File::create("/dev/full").unwrap();
+    let mut command = bitsd(&["trace", "--socket"]);
+    command.arg(&watched.socket).stdout(full);
+    command.stderr(Stdio::piped());
+    let mut trace = Program(command.spawn().unwrap());
+    wait_until("it has a packet to write", || {
+        Client::new(watched.server.address(), "/a")
+            .ping()
+            .assert(200, None);
+        trace.0.try_wait().unwrap().is_some()
+    });
+    let mut said = String::new();
+    let mut stderr = trace.0.stderr.take().unwrap();
+    std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+    assert!(said.contains("cannot write: No space left"), "{said}");
+    assert_eq!(trace.wait().code(), Some(1));
+    let file = watched.server.root().with_extension("txt");
+    std::fs::write(&file, "").unwrap();
+    let status = bitsd(&["status", "--socket"]).arg(&file).output().unwrap();
+    let said = text(&status);
+    assert!(said.contains("it is no socket"), "{said}");
+    assert!(!said.contains("does not run"), "{said}");
+}
+
 /// Another program in the same process counts from nothing, and its age is its own.
 #[test]
 fn a_program_that_takes_the_place_of_another_is_as_old_as_itself() {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -65,7 +66,9 @@ impl fmt::Display for NoConversation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotThere(socket, error) => {
+                let is_other = (socket.metadata()).is_ok_and(|file| !file.file_type().is_socket());
                 let hint = match error.kind() {
+                    ErrorKind::ConnectionRefused if is_other => "; it is no socket",
                     ErrorKind::NotFound => "; does the server run, with this admin_socket?",
                     ErrorKind::ConnectionRefused => "; the server does not run",
                     ErrorKind::PermissionDenied => {

@@ -294,6 +294,7 @@ pub fn print(text: &str) -> Result<Reader, Failed> {
     table::print(text).map_err(not_written)
 }
 
-fn not_written(error: io::Error) -> Failed {
+/// Its text could not be written.
+pub fn not_written(error: io::Error) -> Failed {
     Failed::new(format!("cannot write: {error}"))
 }

@@ -8,7 +8,7 @@ use bitsd::observe;
 use bitsd::wall_clock;
 
 use super::conversation::{NoConversation, target};
-use super::sessions::begun;
+use super::sessions::{begun, not_written};
 use super::table::{self, Reader};
 use super::{Failed, Trace};
 
@@ -27,21 +27,23 @@ pub fn run(trace: &Trace) -> Result<ExitCode, Failed> {
         .filter_map(|(name, value)| Some((name, value.clone()?)));
     let target = target("/v1/trace", &pairs.collect::<Vec<_>>());
     let conversation = trace.place.conversation()?;
-    let mut reader = Reader::Reads;
+    let mut written = Ok(Reader::Reads);
     let shown = conversation.lines(&target, |line| {
         let text = match trace.json {
             true => format!("{line}\n"),
             false => in_words(&serde_json::from_str(line)?),
         };
-        reader = table::print(&text)?;
-        match reader {
-            Reader::Reads => Ok(()),
+        written = table::print(&text);
+        match written {
+            Ok(Reader::Reads) => Ok(()),
             // Nothing else is to be done.
-            Reader::Gone => Err(ErrorKind::BrokenPipe.into()),
+            _ => Err(ErrorKind::BrokenPipe.into()),
         }
     });
+    if written.map_err(not_written)? == Reader::Gone {
+        return Ok(ExitCode::SUCCESS);
+    }
     match shown {
-        _ if reader == Reader::Gone => Ok(ExitCode::SUCCESS),
         // Nobody knows the last packet before it is the last.
         Err(NoConversation::Broken(error)) if error.kind() == ErrorKind::UnexpectedEof => {
             observe::say(&"the server has ended");
