@@ -486,6 +486,10 @@ fn no_file_is_read_where_a_flag_says_so() {
     assert!(named.contains("/does/not/exist"), "{named}");
     let without = check(&["--no-config"]);
     assert_eq!(without.status.code(), Some(0), "{}", said(&without));
+    // Two flags that say opposite things: nobody knows which was meant.
+    let both = check(&["--no-config", "--config", "/does/not/exist"]);
+    assert_eq!(both.status.code(), Some(2));
+    assert!(said(&both).contains("leave one out"), "{}", said(&both));
 }
 
 #[test]

@@ -2,11 +2,12 @@
 //! its rules.
 
 use std::ffi::OsString;
-use std::io::ErrorKind;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::builder::PossibleValuesParser;
+use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
@@ -18,6 +19,9 @@ use bitsd::vigil::{self, Unanswered};
 /// Flags of `serve` and `check`; they win over the settings file.
 #[derive(Args, Clone, Debug)]
 pub struct Settings {
+    // First, since it looks at the two others as they were given.
+    #[command(flatten)]
+    keys: Keys,
     /// Settings file (TOML); `bitsd check --help` lists its keys [default: /etc/bitsd.toml, if
     /// there is one].
     #[arg(
@@ -25,15 +29,14 @@ pub struct Settings {
         long,
         value_name = "FILE",
         env = "BITSD_CONFIG",
-        hide_env_values = true
+        hide_env_values = true,
+        display_order = 0
     )]
     config: Option<PathBuf>,
     /// Read no settings file, not even /etc/bitsd.toml.
-    // Not `overrides_with`, which knows no variables: `BITSD_CONFIG` would be in its way.
-    #[arg(long)]
+    // Neither `overrides_with` nor `conflicts_with`, which take `BITSD_CONFIG` for a flag.
+    #[arg(long, display_order = 0)]
     no_config: bool,
-    #[command(flatten)]
-    keys: Keys,
 }
 
 /// The settings of a server that somebody asks about.
@@ -118,7 +121,7 @@ impl Settings {
 /// is told when it is read.
 fn usual_file(path: &Path) -> Option<&Path> {
     match vigil::at(path, || path.symlink_metadata()) {
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         _ => Some(path),
     }
 }
@@ -139,6 +142,13 @@ impl Args for Keys {
 
 impl FromArgMatches for Keys {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        if matches.get_flag("no_config")
+            && matches.value_source("config") == Some(ValueSource::CommandLine)
+        {
+            let why =
+                "--config names a file, and --no-config says that none is read: leave one out\n";
+            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, why));
+        }
         let mut flags = Flags::default();
         for row in rows().filter(|row| row.has_flag) {
             let is_variable = matches.value_source(row.key) == Some(ValueSource::EnvVariable);
