@@ -139,7 +139,8 @@ fn open_idle<'c>(
         let tally = group.tally();
         if let Some(why) = &tally.first_error {
             return Err(CannotRun::Idle {
-                failed: tally.failed,
+                wanted: options.idle,
+                opened: first as u64 + tally.files,
                 why: why.clone(),
             });
         }

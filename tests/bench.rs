@@ -2,7 +2,8 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -212,4 +213,35 @@ fn without_a_server_every_upload_fails_at_once() {
     assert_eq!(json["failed"], 50);
     let error = json["first_error"].as_str().unwrap();
     assert!(error.contains("cannot connect"), "{error}");
+}
+
+/// How many could be opened is told of all of them, and not of the last few.
+#[test]
+fn idle_connections_that_the_server_does_not_take_are_told() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // It ends with the test.
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // Whoever comes later finds an end.
+            if held.len() < 150 {
+                let read = stream.read(&mut [0; 4096]).unwrap();
+                assert!(read > 0);
+                let ack = "HTTP/1.1 200 OK\r\nBITS-Packet-Type: Ack\r\nContent-Length: 0\r\n\r\n";
+                stream.write_all(ack.as_bytes()).unwrap();
+                held.push(stream);
+            }
+        }
+    });
+    let output = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args(["bench", "--idle=300", "--files=1", "--stall=5s"])
+        .arg(format!("http://{address}/"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let told = "only 150 of 300 idle connections could be opened: ";
+    assert!(said.contains(told), "{said}");
 }

@@ -68,11 +68,13 @@ pub enum CannotRun {
     LookUp(io::Error),
     /// The kernel gives no epoll.
     Poll(io::Error),
-    /// The idle connections could not be opened.
+    /// Not all idle connections could be opened.
     Idle {
-        /// How many failed.
-        failed: u64,
-        /// The first reason.
+        /// How many were to be.
+        wanted: usize,
+        /// How many were, until the first ones failed.
+        opened: u64,
+        /// Why the first of those did.
         why: String,
     },
     /// Nothing can be made, and removed, in the folder of the stored files.
@@ -86,9 +88,14 @@ impl fmt::Display for CannotRun {
         match self {
             Self::LookUp(error) => write!(f, "the host was not found: {error}"),
             Self::Poll(error) => write!(f, "epoll failed: {error}"),
-            Self::Idle { failed, why } => {
-                write!(f, "{failed} idle connections could not be opened: {why}")
-            }
+            Self::Idle {
+                wanted,
+                opened,
+                why,
+            } => write!(
+                f,
+                "only {opened} of {wanted} idle connections could be opened: {why}"
+            ),
             Self::Folder(path, error) => write!(
                 f,
                 "--verify {}: {error}; files are read back and removed there",
