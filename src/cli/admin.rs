@@ -88,6 +88,7 @@ enum SessionsCommand {
     #[command(after_help = LIST_EXAMPLES)]
     List(List),
     /// Show all that is known of one upload.
+    #[command(after_help = SHOW_EXAMPLES)]
     Show(Show),
     /// Cancel uploads, also of a server that does not run: what has arrived of them is removed, and
     /// their clients begin again.
@@ -406,6 +407,14 @@ Examples:
 Exit codes: 0 it is ready for uploads, 1 it is not (it says why), or does not answer, 2 the command
 line or the settings are wrong.";
 
+/// What `bitsd sessions --help` ends with.
+pub const SESSIONS_EXAMPLES: &str = "\
+Examples:
+  bitsd sessions list --idle 2h                      what is stuck
+  bitsd sessions show 7A1CF7F0                       the beginning of an id is enough
+  bitsd sessions cancel --path 'host-7/*' --dry-run  what would end
+  bitsd sessions expire --idle 7d";
+
 const LIST_EXAMPLES: &str = "\
 Examples:
   bitsd sessions list --idle 2h             what is stuck
@@ -415,6 +424,13 @@ Examples:
 
 Exit codes: 0 they are listed, 1 they are not, or perhaps not all of them (it says why), 2 the
 command line or the settings are wrong.";
+
+const SHOW_EXAMPLES: &str = "\
+Examples:
+  bitsd sessions show 7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DE
+  bitsd sessions show 7A1CF7F0 --json               the beginning of an id is enough
+
+Exit codes: 0 it is shown, 1 it is not (it says why), 2 the command line or the settings are wrong.";
 
 const END_EXAMPLES: &str = "\
 Examples:

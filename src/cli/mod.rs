@@ -94,6 +94,7 @@ pub enum Command {
     #[command(after_help = admin::STATUS_EXAMPLES)]
     Status(admin::Status),
     /// List, show, cancel or expire unfinished uploads.
+    #[command(after_help = admin::SESSIONS_EXAMPLES)]
     Sessions(admin::Sessions),
     /// Watch packets as they come, each with why it was refused.
     #[command(after_help = admin::TRACE_EXAMPLES)]
