@@ -181,6 +181,9 @@ pub struct Upload {
     /// True at the start and after each failure: a new connection begins with a Ping (protocol.md
     /// 6.6).
     is_ping_due: bool,
+    /// Where the furthest fragment ends that was sent in this session, or begun: the server has no
+    /// byte beyond it. `total` in a session of an earlier run.
+    sent_end: u64,
     /// The most bytes that any session of this upload had acknowledged.
     highest: u64,
     /// Setbacks since `highest` last grew.
@@ -200,6 +203,7 @@ impl Upload {
             fragment_bytes,
             stage: Stage::Creating,
             is_ping_due: true,
+            sent_end: 0,
             highest: 0,
             setbacks: 0,
             broken_fragments: 0,
@@ -212,6 +216,7 @@ impl Upload {
         Self {
             stage: Stage::Closing { session },
             is_recalled_close: true,
+            sent_end: total,
             ..Self::new(total, fragment_bytes)
         }
     }
@@ -220,6 +225,7 @@ impl Upload {
     pub fn resume(total: u64, fragment_bytes: u64, session: String) -> Self {
         Self {
             stage: Stage::Asking { session },
+            sent_end: total,
             ..Self::new(total, fragment_bytes)
         }
     }
@@ -274,6 +280,7 @@ impl Upload {
     /// A line that breaks fragment after fragment gets smaller ones: what the server kept of a
     /// broken fragment is learned only from the reply to a whole one.
     pub fn broken(&mut self) {
+        self.note_sent();
         if let (Stage::Sending { .. }, Some(Packet::Fragment { range })) =
             (&self.stage, self.packet())
         {
@@ -285,6 +292,12 @@ impl Upload {
         self.is_ping_due = true;
     }
 
+    fn note_sent(&mut self) {
+        if let Some(Packet::Fragment { range }) = self.packet() {
+            self.sent_end = self.sent_end.max(range.end);
+        }
+    }
+
     /// Takes the reply to [`Upload::packet`].
     ///
     /// # Errors
@@ -293,6 +306,7 @@ impl Upload {
         let Some(packet) = self.packet() else {
             return Ok(Next::Again);
         };
+        self.note_sent();
         if is_nobodys_ack(&packet, reply) {
             self.is_ping_due = true;
             return Ok(Next::Later);
@@ -330,6 +344,7 @@ impl Upload {
                     why: "it has no usable BITS-Session-Id",
                 })?;
                 self.stage = Stage::Sending { session, offset: 0 };
+                self.sent_end = 0;
                 Ok(Next::Forward)
             }
             Packet::Fragment { range } => self.moved(range, reply),
@@ -353,6 +368,9 @@ impl Upload {
         };
         if received > self.total {
             return nonsense("its BITS-Received-Content-Range lies beyond the end of the file");
+        }
+        if received > self.sent_end {
+            return nonsense("its BITS-Received-Content-Range lies beyond what was sent");
         }
         let was_asked = matches!(self.stage, Stage::Asking { .. });
         let (Stage::Sending { session, .. } | Stage::Asking { session }) = &self.stage else {

@@ -35,6 +35,29 @@ fn error(status: u16, hresult: Option<u32>) -> Reply {
     }
 }
 
+/// Nobody has bytes that were not sent: by such a word the rest would never arrive.
+#[test]
+fn a_server_has_no_more_than_was_sent() {
+    let mut upload = sending();
+    let failure = upload.answered(&at(200, 100 * KIB)).unwrap_err();
+    assert!(failure.to_string().contains("beyond what was sent"));
+    // What broke off may have come to its end.
+    let mut broken = sending();
+    broken.broken();
+    broken.broken();
+    assert_eq!(broken.answered(&ok()), Ok(Next::Forward));
+    assert_eq!(broken.answered(&at(200, 40 * KIB)), Ok(Next::Forward));
+    // An earlier run may have sent all of it.
+    let mut resumed = Upload::resume(100 * KIB, 40 * KIB, "{S}".to_owned());
+    assert_eq!(resumed.answered(&ok()), Ok(Next::Forward));
+    assert_eq!(resumed.answered(&at(416, 80 * KIB)), Ok(Next::Forward));
+    // But not into the session that follows.
+    let gone = error(500, Some(SESSION_NOT_FOUND));
+    assert_eq!(resumed.answered(&gone), Ok(Next::Again));
+    assert_eq!(resumed.answered(&created()), Ok(Next::Forward));
+    assert!(resumed.answered(&at(200, 80 * KIB)).is_err());
+}
+
 /// An upload of 100 KiB in fragments of 40 KiB, up to its first fragment.
 fn sending() -> Upload {
     let mut upload = Upload::new(100 * KIB, 40 * KIB);
