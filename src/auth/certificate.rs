@@ -5,10 +5,10 @@ use sha2::{Digest as _, Sha256};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 use x509_cert::der::asn1::{ObjectIdentifier, Utf8StringRef};
-use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
 use super::accounts::{Accounts, is_name};
+use super::alternative_names::{self, AlternativeName};
 use super::identity;
 
 /// Where in a certificate a user's name is looked for.
@@ -67,8 +67,25 @@ pub fn subject_of(certificate: &[u8]) -> String {
     subject.chars().take(SUBJECT_CHARS_MAX).collect()
 }
 
-/// The user of a certificate (DER), by the first rule that finds a name. Of a UPN the realm is left
-/// out where it is one of ours, so that a user is called alike by certificate and by ticket.
+/// What stands where a rule looks.
+enum Found {
+    /// Nothing.
+    Nothing,
+    /// A name.
+    Name(String),
+    /// Something that cannot be read as one: whose it is is not known, so no other place is asked.
+    Unusable,
+}
+
+impl Found {
+    fn of(name: Option<String>) -> Self {
+        name.map_or(Self::Nothing, Self::Name)
+    }
+}
+
+/// The user of a certificate (DER), by the first rule that finds something; `None` if that is no
+/// name. Of a UPN the realm is left out where it is one of ours, so that a user is called alike by
+/// certificate and by ticket.
 pub fn user_of(
     certificate: &[u8],
     rules: &[Rule],
@@ -76,42 +93,52 @@ pub fn user_of(
     accounts: &Accounts,
 ) -> Option<String> {
     let parsed = Certificate::from_der(certificate).ok()?;
-    let names = (parsed.tbs_certificate())
-        .get_extension::<SubjectAltName>()
-        .ok()
-        .flatten()
-        .map_or_else(Vec::new, |(_, names)| names.0);
+    let names = alternative_names::of(&parsed);
     let find = |rule: &Rule| match rule {
-        Rule::SanUpn => {
-            let upn = names.iter().find_map(upn)?;
-            identity::user_of(&upn, realms).map(str::to_owned)
+        Rule::SanUpn | Rule::SanDns => {
+            let Ok(names) = &names else {
+                return Found::Unusable;
+            };
+            let of_rule = |name: &AlternativeName| alternative(rule, name, realms);
+            let found = names.iter().map(of_rule);
+            found
+                .into_iter()
+                .find(|found| !matches!(found, Found::Nothing))
+                .unwrap_or(Found::Nothing)
         }
-        Rule::SanDns => names.iter().find_map(|name| match name {
-            GeneralName::DnsName(name) => Some(name.to_string()),
-            _ => None,
-        }),
-        Rule::Cn => {
-            let common = parsed.tbs_certificate().subject().common_name();
-            common.ok().flatten().map(|name| name.value().into_owned())
-        }
+        Rule::Cn => match parsed.tbs_certificate().subject().common_name() {
+            Ok(common) => Found::of(common.map(|name| name.value().into_owned())),
+            Err(_) => Found::Unusable,
+        },
         Rule::Fingerprint => {
-            let fingerprint = fingerprint(certificate);
-            accounts
-                .owner_of_certificate(&fingerprint)
-                .map(|user| user.to_string())
+            let owner = accounts.owner_of_certificate(&fingerprint(certificate));
+            Found::of(owner.map(|user| user.to_string()))
         }
     };
-    let found = rules.iter().find_map(find);
-    // A colon, say, would make it another name in the files.
-    found.filter(|user| is_name(user))
+    let mut found = rules.iter().map(find);
+    match found.find(|found| !matches!(found, Found::Nothing))? {
+        // A colon, say, would make it another name in the files.
+        Found::Name(user) => is_name(&user).then_some(user),
+        Found::Unusable | Found::Nothing => None,
+    }
 }
 
-fn upn(name: &GeneralName) -> Option<String> {
-    let GeneralName::OtherName(other) = name else {
-        return None;
-    };
-    let text = (other.type_id == UPN).then(|| other.value.decode_as::<Utf8StringRef<'_>>());
-    text?.ok().map(|text| text.to_string())
+/// What one of the alternative names is to a rule.
+fn alternative(rule: &Rule, name: &AlternativeName, realms: &[impl AsRef<str>]) -> Found {
+    match (rule, name) {
+        (Rule::SanUpn, AlternativeName::Read(GeneralName::OtherName(other)))
+            if other.type_id == UPN =>
+        {
+            let text = other.value.decode_as::<Utf8StringRef<'_>>().ok();
+            let user = text.and_then(|text| identity::user_of(text.as_str(), realms));
+            user.map_or(Found::Unusable, |user| Found::Name(user.to_owned()))
+        }
+        (Rule::SanDns, AlternativeName::Read(GeneralName::DnsName(name))) => {
+            Found::Name(name.to_string())
+        }
+        (Rule::SanUpn | Rule::SanDns, AlternativeName::Unreadable) => Found::Unusable,
+        _ => Found::Nothing,
+    }
 }
 
 /// szOID_NT_PRINCIPAL_NAME.
@@ -140,6 +167,13 @@ mod tests {
         SanType::OtherName((oid, OtherNameValue::Utf8String(name.to_owned())))
     }
 
+    /// Other bytes in a certificate; nobody looks at the signature here.
+    fn replaced(mut bytes: Vec<u8>, from: &[u8], to: &[u8]) -> Vec<u8> {
+        let at = memchr::memmem::find(&bytes, from).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to);
+        bytes
+    }
+
     fn dns(name: &str) -> SanType {
         SanType::DnsName(name.try_into().unwrap())
     }
@@ -152,6 +186,16 @@ mod tests {
         let named = certificate(vec![], Some("Anna"));
         let nobody = certificate(vec![], None);
         let foreign = certificate(vec![upn("anna@other")], None);
+        let odd = certificate(vec![upn("a@B"), dns("pc1.example")], Some("boss"));
+        // An IA5String, where the principal name is a UTF8String.
+        let odd = replaced(odd, b"\x0c\x03a@B", b"\x16\x03a@B");
+        let mail = SanType::Rfc822Name("jarg@example".try_into().unwrap());
+        let umlaut = certificate(
+            vec![mail, upn("anna@EXAMPLE"), dns("pc1.example")],
+            Some("boss"),
+        );
+        // As some authorities write it.
+        let umlaut = replaced(umlaut, b"jarg@", b"j\xc3\xb6g@");
         let bad = certificate(vec![upn("a:b")], Some("a\nb"));
         let line = format!(
             "listed:{}\n",
@@ -171,6 +215,13 @@ mod tests {
             (&foreign, &[SanUpn], Some("anna@other")),
             (&bad, &[SanUpn], None),
             (&bad, &[Cn], None),
+            // What cannot be a name is no reason to take the next place: it may be another's.
+            (&bad, &[SanUpn, Cn], None),
+            (&odd, &[SanUpn, Cn], None),
+            (&odd, &[SanDns, Cn], Some("pc1.example")),
+            // Of a kind that nobody asks for, it is.
+            (&umlaut, &[SanUpn, SanDns, Cn], Some("anna")),
+            (&umlaut, &[SanDns, Cn], Some("pc1.example")),
             (&b"no certificate".to_vec(), &Rule::ALL, None),
         ] {
             let found = user_of(certificate, rules, &["example"], &accounts);

@@ -15,6 +15,7 @@
 //! proxies are in between.
 
 pub mod accounts;
+pub mod alternative_names;
 pub mod certificate;
 pub mod forwarded;
 pub mod hash;

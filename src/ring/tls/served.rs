@@ -19,8 +19,10 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::ext::pkix::ExtendedKeyUsage;
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName};
+
+use crate::auth::alternative_names::{self, AlternativeName};
 
 thread_local! {
     /// The name that was asked for last on this thread, which is the one that works through the
@@ -92,10 +94,8 @@ impl Pair {
         let content = certificate.tbs_certificate();
         let validity = content.validity();
         let seconds = |time: x509_cert::time::Time| time.to_unix_duration().as_secs();
-        let names = match content.get_extension::<SubjectAltName>() {
-            Ok(Some((_, names))) => names.0.iter().filter_map(name).collect(),
-            _ => BTreeSet::new(),
-        };
+        let names = alternative_names::of(&certificate).unwrap_or_default();
+        let names = names.iter().filter_map(name).collect();
         let is_for_servers = match content.get_extension::<ExtendedKeyUsage>() {
             Ok(Some((_, usages))) => {
                 (usages.0.iter()).any(|usage| [SERVERS, ANY_USAGE].contains(usage))
@@ -168,7 +168,10 @@ const RSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1
 const SHA384: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.2");
 const SHA512: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.101.3.4.2.3");
 
-fn name(name: &GeneralName) -> Option<String> {
+fn name(name: &AlternativeName) -> Option<String> {
+    let AlternativeName::Read(name) = name else {
+        return None;
+    };
     match name {
         GeneralName::DnsName(name) => Some(name.to_string()),
         GeneralName::IpAddress(address) => match address.as_bytes() {
