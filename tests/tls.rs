@@ -623,6 +623,40 @@ fn a_connection_ends_with_the_certificate_or_the_list_that_let_its_client_in() {
     }
 }
 
+/// Goal: where certificates are asked for from now on, nobody goes on without one. Method: the key
+/// is added under connections that came before; another listener has nothing to do with it.
+#[test]
+fn connections_from_before_client_ca_end_with_the_reload_that_names_it() {
+    let authority = Authority::new();
+    let pair = authority.server("server", &["localhost"]);
+    let other = "[[listener]]\naddress = \"127.0.0.1:0\"\ntls = true";
+    let server = Server::with(listener(&format!("\n{other}"), &[&pair]));
+    let trust = authority.trusting();
+    let (mut idle, mut asked, mut elsewhere) = (
+        Raw::secure(server.secure(), &trust),
+        Raw::secure(server.secure(), &trust),
+        Raw::secure(server.secures()[1], &trust),
+    );
+    let ping = |raw: &mut Raw| {
+        let ping = "BITS_POST /a HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n";
+        raw.try_send(ping).ok();
+        raw.try_receive().ok().flatten().map(|answer| answer.status)
+    };
+    for raw in [&mut idle, &mut asked, &mut elsewhere] {
+        assert_eq!(ping(raw), Some(200));
+    }
+    let file = server.settings().file;
+    let ca = format!("client_ca = {:?}\n\n{other}", authority.ca());
+    let with_ca = file.replacen(&format!("\n{other}"), &ca, 1);
+    assert_ne!(file, with_ca);
+    server.reload(&with_ca);
+    wait_until("no request is answered any more", || {
+        ping(&mut asked).is_none()
+    });
+    assert!(matches!(idle.try_receive(), Ok(None)));
+    assert_eq!(ping(&mut elsewhere), Some(200));
+}
+
 /// Moments, in hours from now.
 fn hours(from: i64, until: i64) -> [SystemTime; 2] {
     [from, until].map(|hours| {

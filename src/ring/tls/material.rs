@@ -36,8 +36,8 @@ struct Server {
     config: Arc<ServerConfig>,
     /// The authorities that vouch for clients; resumption depends on them.
     trust: Vec<u8>,
-    /// Whether they are still those; with a digest of their files.
-    validity: Option<(Validity, [u8; 32])>,
+    /// Whether they are still those, be it nobody; with a digest of their files.
+    validity: (Validity, [u8; 32]),
     /// What is told of them.
     vouching: Option<Vouching>,
 }
@@ -107,10 +107,7 @@ impl Material {
     pub fn servers(&self) -> Vec<Option<Terms>> {
         let terms = |server: &Server| Terms {
             config: Arc::clone(&server.config),
-            validity: server
-                .validity
-                .as_ref()
-                .map(|(validity, _)| validity.clone()),
+            validity: server.validity.0.clone(),
         };
         let terms = |server: &Option<Server>| server.as_ref().map(terms);
         self.servers.iter().map(terms).collect()
@@ -120,14 +117,16 @@ impl Material {
     /// again, on another connection.
     pub fn give_way(&self, now: &Self) {
         for (index, server) in self.servers.iter().enumerate() {
-            let validity = |server: &'_ Server| server.validity.clone();
-            let before = server.as_ref().and_then(validity);
             let now = now.servers.get(index).and_then(Option::as_ref);
-            let now = now.and_then(validity);
-            if let Some((before, _)) = before
-                && now.is_none_or(|(now, _)| !now.is(&before))
-            {
-                before.end();
+            if let Some(server) = server {
+                let before = &server.validity.0;
+                let is_other = match now {
+                    Some(now) => !now.validity.0.is(before),
+                    None => server.vouching.is_some(),
+                };
+                if is_other {
+                    before.end();
+                }
             }
         }
     }
@@ -248,12 +247,11 @@ impl Server {
                 (builder, trust.bytes)
             }
         };
-        let validity = vouching.as_ref().map(|vouching| {
-            let digest = Sha256::digest(&trust).into();
-            let before = before.and_then(|before| before.validity.clone());
-            (before.filter(|(_, known)| *known == digest))
-                .unwrap_or_else(|| (Validity::new(vouching.lists().to_vec()), digest))
-        });
+        let digest = Sha256::digest(&trust).into();
+        let before_it = before.map(|before| before.validity.clone());
+        let lists = vouching.as_ref().map_or(&[][..], Vouching::lists);
+        let validity = (before_it.filter(|(_, known)| *known == digest))
+            .unwrap_or_else(|| (Validity::new(lists.to_vec()), digest));
         if is_bound {
             // Whoever resumes has not seen the certificate of now, and would bind its Kerberos
             // tickets to the one before.
@@ -265,7 +263,7 @@ impl Server {
         let mut config = builder.with_cert_resolver(Arc::clone(served) as _);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        if validity.is_some() {
+        if vouching.is_some() {
             // A ticket would let a client in by a certificate that has expired since, or by a list
             // of revoked ones that has: rustls takes it out of the ticket, and asks nobody.
             config.send_tls13_tickets = 0;

@@ -108,15 +108,17 @@ impl TlsSession {
     }
 
     /// The client gets in as long as these vouch for it.
-    pub fn vouched_for_by(&mut self, validity: Option<Validity>) {
-        self.validity = validity;
+    pub fn vouched_for_by(&mut self, validity: Validity) {
+        self.validity = Some(validity);
     }
 
     /// Whether what let the client in counts no more: others are trusted now, or a certificate has
     /// expired, or the list that says that it is not revoked.
     pub fn is_distrusted(&self) -> bool {
         self.validity.as_ref().is_some_and(|validity| {
-            validity.has_ended() || self.trusted_until_s <= wall_clock::since_1970().as_secs()
+            let has_expired = self.trusted_until_s != u64::MAX
+                && self.trusted_until_s <= wall_clock::since_1970().as_secs();
+            validity.has_ended() || has_expired
         })
     }
 

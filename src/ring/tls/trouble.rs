@@ -132,10 +132,23 @@ fn in_words(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                     f.write_str("its authority is none of those in client_ca")
                 }
+                CertificateError::UnknownRevocationStatus => f.write_str(
+                    "an authority on its way has no list of revocations in client_crl: append that of each, also of those \
+                     whose certificates the client sends along",
+                ),
+                CertificateError::ExpiredRevocationList
+                | CertificateError::ExpiredRevocationListContext { .. } => f.write_str(
+                    "the list of revocations for it has expired: put the newest one into client_crl, then `systemctl reload \
+                     bitsd`",
+                ),
+                CertificateError::InvalidPurpose
+                | CertificateError::InvalidPurposeContext { .. } => f.write_str(
+                    "it is not one for clients (no clientAuth in its extendedKeyUsage)",
+                ),
                 // The crate has no name for it.
                 other if format!("{other:?}").contains("UnsupportedCertVersion") => f.write_str(
-                    "it is of X.509 version 1, which has no extensions: sign it with extendedKeyUsage = clientAuth \
-                     (`openssl x509 -req -extfile`, docs/tls.md)",
+                    "it is of X.509 version 1, which has no extensions: sign it with an extension, as \
+                     extendedKeyUsage = clientAuth (`openssl x509 -req -extfile FILE`)",
                 ),
                 other => write!(f, "{other}"),
             }
@@ -171,6 +184,28 @@ const METHOD_BYTES_MAX: usize = 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_wrong_with_the_lists_of_revocations_is_said_in_words() {
+        use rustls::{CertificateError, Error};
+        for (why, says) in [
+            (
+                CertificateError::UnknownRevocationStatus,
+                "an authority on its way has no list of revocations in client_crl",
+            ),
+            (
+                CertificateError::ExpiredRevocationList,
+                "the list of revocations for it has expired",
+            ),
+            (
+                CertificateError::InvalidPurpose,
+                "it is not one for clients",
+            ),
+        ] {
+            let text = Trouble::from(Error::InvalidCertificate(why)).to_string();
+            assert!(text.contains(says), "{text}");
+        }
+    }
 
     #[test]
     fn the_first_byte_tells_what_it_is() {

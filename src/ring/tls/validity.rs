@@ -69,6 +69,6 @@ impl Validity {
 pub struct Terms {
     /// Certificates, and who vouches for clients.
     pub config: Arc<ServerConfig>,
-    /// Of the authorities, where clients show certificates.
-    pub validity: Option<Validity>,
+    /// Of the authorities, be there none.
+    pub validity: Validity,
 }

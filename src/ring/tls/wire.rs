@@ -86,7 +86,7 @@ impl Tls {
     }
 
     /// The same, for a client that gets in as long as these vouch for it.
-    pub fn vouched_for_by(self, validity: Option<Validity>) -> Self {
+    pub fn vouched_for_by(self, validity: Validity) -> Self {
         if let Some(session) = self.session.borrow_mut().as_mut() {
             session.vouched_for_by(validity);
         }
