@@ -88,6 +88,49 @@ fn each_request_comes_from_whom_the_proxy_names() {
     server.wait_for_log("peer=127.0.0.1:");
 }
 
+/// Goal: a listener lets in clients, and not the proxy that they come by. Method: the proxy is none
+/// of those that it lets in, and then it is; on one connection, and on that of another shard.
+#[test]
+fn a_listener_looks_at_the_client_that_its_proxy_names() {
+    for own in ["", ", \"127.0.0.1\""] {
+        let server = server(&format!(
+            "cores = 2\ntrusted_proxies = \"127.0.0.1\"\n\
+             [[listener]]\naddress = \"127.0.0.1:0\"\nallow_from = [\"192.0.2.0/24\"{own}]\n"
+        ));
+        let mut client = Client::new(server.plain(), "/a.bin");
+        for (told, is_in) in [
+            ("192.0.2.7", true),
+            ("203.0.113.9", false),
+            ("192.0.2.8", true),
+        ] {
+            client.lines = forwarded(told);
+            let (status, error) = match is_in {
+                true => (200, None),
+                false => (403, Some(E_ACCESSDENIED)),
+            };
+            client.ping().assert(status, error);
+        }
+        // Whoever comes by itself is the client.
+        client.lines = String::new();
+        let own_status = if own.is_empty() { 403 } else { 200 };
+        assert_eq!(client.ping().status, own_status);
+        // A session may be at home on the other shard, and the connection goes there with it.
+        for number in 0..8 {
+            let path = format!("/{number}.bin");
+            let mut maker = Client::new(server.plain(), &path);
+            maker.lines = forwarded("192.0.2.7");
+            maker.try_create().assert(200, None);
+            let mut raw = Client::new(server.plain(), &path);
+            raw.adopt(maker.session());
+            raw.lines = forwarded("192.0.2.7");
+            raw.send(fragment(0..5).of(10)).assert(200, None);
+            raw.lines = forwarded("203.0.113.9");
+            raw.send(fragment(5..10).of(10))
+                .assert(403, Some(E_ACCESSDENIED));
+        }
+    }
+}
+
 #[test]
 fn what_is_counted_by_client_is_counted_behind_the_proxy() {
     let server = server("trusted_proxies = \"127.0.0.1\"\nsessions_per_client_max = 1\n");

@@ -84,7 +84,8 @@ impl Door {
         match self.wants_announcement() {
             true if trusted.hold(peer.ip()) => Ok(()),
             true => Err(Shut::NotAProxy),
-            // It is known only later who comes by way of a proxy.
+            // Whose requests it passes on is known only later, and looked at then.
+            false if trusted.hold(peer.ip()) => Ok(()),
             false => self.look_at_client(peer),
         }
     }
@@ -174,6 +175,10 @@ mod tests {
         assert_eq!(near.look_at(peer("192.0.2.7")), Ok(()));
         assert_eq!(near.look_at(peer("::ffff:192.0.2.7")), Ok(()));
         assert_eq!(near.look_at(peer("192.0.3.7")), Err(Shut::FromElsewhere));
+        let behind = "trusted_proxies = \"10.0.0.1\"";
+        let behind = door(behind, "allow_from = \"192.0.2.0/24\"").unwrap();
+        assert_eq!(behind.look_at(peer("10.0.0.1")), Ok(()));
+        assert_eq!(behind.look_at(peer("10.0.0.2")), Err(Shut::FromElsewhere));
         let proxied = "proxy_protocol = \"required\"\nallow_from = \"192.0.2.0/24\"";
         let proxied = door("trusted_proxies = \"10.0.0.1\"", proxied).unwrap();
         assert_eq!(proxied.look_at(peer("10.0.0.1")), Ok(()));

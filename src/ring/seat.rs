@@ -425,7 +425,7 @@ async fn accept(
             },
         };
         let here = Rc::clone(&shard);
-        let serve = serve::serve(here, wire, Vec::new(), Visit::default());
+        let serve = serve::serve(here, wire, Vec::new(), Visit::by(entry));
         shard.world.spawn(afoot.begin().during(serve));
     };
     net::accept_all(listener, entrance.is_stopping, complain, serve).await;

@@ -170,7 +170,9 @@ impl<W: World> Exchange<W> {
         }
         let location = self.shard.location(path);
         let access = &location.access;
-        if !access.allow_from.let_in(self.connection.client().ip()) {
+        let client = self.connection.client().ip();
+        if !access.allow_from.let_in(client) || !self.visit.lets_in(&self.shard.settings(), client)
+        {
             return Err(Refusal::FromElsewhere);
         }
         if location.policy.strict && matches!(shown.named, Named::ByItself) {

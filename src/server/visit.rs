@@ -1,12 +1,13 @@
 //! What a connection has shown of who uses it. It goes with the connection to another shard.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::auth::negotiation::Conversation;
 use crate::auth::policy::{Principal, Scheme};
 use crate::config::Config;
 
-/// Who uses a connection, as far as that was shown.
+/// Who uses a connection, as far as that was shown, and where it came in.
 #[derive(Clone, Debug, Default)]
 pub struct Visit {
     known: Option<Known>,
@@ -14,6 +15,8 @@ pub struct Visit {
     pub conversation: Option<Conversation>,
     /// A request was passed on by somebody: the next one may be anybody's.
     is_shared: bool,
+    /// Which of [`Config::listeners`] it came in by; `None` of one that has no entry there.
+    listener: Option<usize>,
 }
 
 /// Somebody who was known a request ago.
@@ -25,12 +28,29 @@ struct Known {
 }
 
 impl Visit {
+    /// Of a connection that has just come in.
+    pub fn by(listener: Option<usize>) -> Self {
+        Self {
+            listener,
+            ..Self::default()
+        }
+    }
+
+    /// Whether its listener lets in this client.
+    pub fn lets_in(&self, settings: &Config, client: IpAddr) -> bool {
+        let listener = self
+            .listener
+            .and_then(|entry| settings.listeners.get(entry));
+        listener.is_none_or(|listener| listener.allow_from.let_in(client))
+    }
+
     /// A request came through a proxy, whose connections carry the requests of many.
     pub fn share(&mut self) {
         *self = Self {
             known: None,
             conversation: self.conversation,
             is_shared: true,
+            listener: self.listener,
         };
     }
 
