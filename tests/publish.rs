@@ -332,7 +332,7 @@ fn a_session_not_yet_begun_has_no_name_at_the_destination() {
 
 #[test]
 fn a_file_whose_bytes_were_refused_is_no_empty_file() {
-    let server = Server::with(Settings::default().file(
+    let mut server = Server::with(Settings::default().file(
         "empty_file = \"create\"\nallow_overwrite = true\nupload_bytes_max = 6000\n\
          fragment_bytes_max = 5120",
     ));
@@ -349,6 +349,27 @@ fn a_file_whose_bytes_were_refused_is_no_empty_file() {
         client.close().assert(200, None);
         assert_eq!(std::fs::read(&precious).unwrap(), b"precious", "{status}");
     }
+    // Nor is it one after a restart.
+    let mut refused = Vec::new();
+    for (bytes, total, status) in [(0..5_121, 5_500, 413), (10..20, 50, 416)] {
+        let mut client = Client::create(server.address(), "/a.bin");
+        assert_eq!(client.send(fragment(bytes).of(total)).status, status);
+        refused.push(client);
+    }
+    server.kill9();
+    server.restart();
+    for client in &mut refused {
+        client.reconnect_to(server.address());
+        client.close().assert(200, None);
+        assert_eq!(std::fs::read(&precious).unwrap(), b"precious");
+    }
+    // One that could not be understood brought bytes as well.
+    let mut client = Client::create(server.address(), "/a.bin");
+    let packed = fragment(0..10).of(10).with("Content-Encoding: gzip\r\n");
+    assert_eq!(client.send(packed).status, 400);
+    client.reconnect();
+    client.close().assert(200, None);
+    assert_eq!(std::fs::read(&precious).unwrap(), b"precious");
     // Nothing was to come.
     let mut client = Client::create(server.address(), "/a.bin");
     client.close().assert(200, None);

@@ -97,10 +97,12 @@ impl<W: World> Exchange<W> {
                 plan
             }
             Done::Answered(reply) => {
-                match reply {
+                match &reply {
                     Ok(_) => held.note_taken(offered),
-                    Err(Refusal::Gap { .. }) => held.note_gap(offered),
-                    Err(_) => {}
+                    Err(why) => {
+                        let is_gap = matches!(why, Refusal::Gap { .. });
+                        held.note_refused(offered, is_gap).await;
+                    }
                 }
                 held.note_answer();
                 self.tell_of_vain(&held, range, &reply, fragment.expects_continue);

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::floor::World;
 use super::held::Held;
 use crate::bits::session::State;
+use crate::config::EmptyFile;
 use crate::event::Event;
 
 /// A client that is silent for longer between an answer and its next fragment was interrupted.
@@ -47,9 +48,20 @@ impl<W: World> Held<W> {
         offers.is_resuming = false;
     }
 
-    /// The fragment that was offered begins behind what is here: its client goes back to that.
-    pub fn note_gap(&mut self, range: Range<u64>) {
-        self.work().offers.end = range.end;
+    /// The fragment that was offered is refused. Where it begins behind what is here (`is_gap`), its
+    /// client goes back to that. Where a Close without bytes may mean an empty file, a restart has to
+    /// know of the offer.
+    pub async fn note_refused(&mut self, range: Range<u64>, is_gap: bool) {
+        let shard = Rc::clone(&self.shard);
+        if is_gap {
+            self.work().offers.end = range.end;
+        }
+        let may_be_empty =
+            self.state() == State::NEW && self.location().policy.empty_file == EmptyFile::Create;
+        let work = self.work();
+        if may_be_empty && work.keep.kept().note_offered() {
+            work.keep.note_life(&shard.store).await;
+        }
     }
 
     /// A fragment that began then is stored and answered.

@@ -108,10 +108,11 @@ pub(super) struct Offers {
 }
 
 impl Offers {
-    /// Of an upload that this server knows of from now on; `received` bytes of it are here.
-    pub(super) fn new(received: u64, now: Millis) -> Self {
+    /// Of an upload that this server knows of from now on; `received` bytes of it are here, and
+    /// others may have been offered.
+    pub(super) fn new(received: u64, was_offered: bool, now: Millis) -> Self {
         Self {
-            has_any: received > 0,
+            has_any: received > 0 || was_offered,
             end: received,
             answered_ms: now,
             is_restored: received > 0,
@@ -138,12 +139,13 @@ impl<W: World> Session<W> {
         counted: Counted,
     ) -> Rc<Self> {
         let received = keep.state().received();
+        let was_offered = keep.record().life.was_offered;
         let (id, shelf, kept) = (keep.id(), keep.shelf(), Rc::clone(keep.kept()));
         let work = Work {
             keep,
             file: None,
             attached: None,
-            offers: Offers::new(received, now),
+            offers: Offers::new(received, was_offered, now),
             reservation: None,
             reading: None,
             application_pause: None,
@@ -242,6 +244,17 @@ impl<W: World> Session<W> {
         is_open(self.kept.record().life.user.as_deref(), principal)
     }
 
+    /// A packet of its client that could not be understood had a body: whoever closes behind it did
+    /// not mean an empty file.
+    pub(super) fn note_offer_unread(&self) {
+        if let Ok(mut work) = self.work.try_borrow_mut()
+            && let Some(work) = work.as_mut()
+        {
+            work.offers.has_any = true;
+            self.kept.note_offered();
+        }
+    }
+
     /// Time without progress.
     pub(super) fn idle_ms(&self, now: Millis) -> u64 {
         self.rests_ms(now).saturating_add(self.age_ms.get())
@@ -313,7 +326,9 @@ impl<W: World> Session<W> {
 /// Whether what `owner` has made is there for whoever asks.
 pub fn is_open(owner: Option<&str>, principal: Option<&Principal>) -> bool {
     match (owner, principal) {
-        (Some(owner), Some(principal)) => principal.is(owner),
+        // Not by [`Principal::is`]: names out of Active Directory are folded before a session has
+        // them, and whoever is called otherwise is somebody else, also if it differs in case only.
+        (Some(owner), Some(principal)) => *principal.user == *owner,
         (None, _) | (_, None) => true,
     }
 }

@@ -108,6 +108,9 @@ pub struct Life {
     pub connections: u32,
     /// Fragments that brought something new.
     pub fragments: u32,
+    /// It was offered bytes of which none was taken: whoever closes it then did not mean an empty
+    /// file.
+    pub was_offered: bool,
     /// When the first of them began, in milliseconds since 1970; 0 if there was none, or that is
     /// not known.
     pub first_ms: u64,
@@ -166,6 +169,8 @@ struct Payload<'a> {
     connections: u32,
     #[serde(default, skip_serializing_if = "is_zero")]
     fragments: u32,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    offered: bool,
     #[serde(default, skip_serializing_if = "is_zero")]
     first: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -324,6 +329,7 @@ impl Record {
             interruptions: self.life.interruptions,
             connections: self.life.connections,
             fragments: self.life.fragments,
+            offered: self.life.was_offered,
             first: self.life.first_ms,
             last: self.life.last_ms,
             named: self.life.named_ms,
@@ -432,6 +438,7 @@ impl Frame<'_> {
                 interruptions: payload.interruptions,
                 connections: payload.connections,
                 fragments: payload.fragments,
+                was_offered: payload.offered,
                 first_ms: payload.first,
                 last_ms: payload.last,
                 named_ms: payload.named,
@@ -498,6 +505,7 @@ mod tests {
                 interruptions: 2,
                 connections: 5,
                 fragments: 8,
+                was_offered: true,
                 first_ms: 1_700_000_000_500,
                 last_ms: 1_700_000_001_000,
                 named_ms: 1_700_000_001_500,

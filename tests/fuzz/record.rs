@@ -83,6 +83,7 @@ fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
             interruptions: u32::from(sequence),
             connections: u32::from(damage),
             fragments: u32::from(choice),
+            was_offered: choice % 3 == 0,
             first_ms: total,
             last_ms: durable,
             named_ms: durable,

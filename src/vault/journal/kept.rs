@@ -102,6 +102,12 @@ impl Kept {
         life.interruptions
     }
 
+    /// Bytes were offered, and none was taken; the next frame says it. Whether that is new.
+    pub fn note_offered(&self) -> bool {
+        let life = &mut self.record.borrow_mut().life;
+        !std::mem::replace(&mut life.was_offered, true)
+    }
+
     /// Changes what is known of its digests, if any are computed; the next frame says it.
     pub(in crate::vault) fn with_hashed<T>(
         &self,
