@@ -246,8 +246,13 @@ pub enum Event<'a> {
     /// A GET or HEAD of a file was refused.
     DownloadRefused {
         peer: SocketAddr,
-        path: &'a str,
+        /// `None` of a reply that is not there.
+        path: Option<&'a str>,
         status: u16,
+        /// Who asked, where that was asked and is known.
+        user: Option<&'a str>,
+        /// Why it is not for this client; `None` where nothing is there to be read.
+        why: Option<&'a Refusal>,
     },
     /// A file became shorter while it was sent: the connection ends, since its length was promised.
     FileCut {

@@ -217,6 +217,29 @@ fn a_refusal_names_the_user_who_was_refused() {
     guarded.server.wait_for_log("path=\"b.bin\" status=401");
 }
 
+/// Whoever guesses by GET is told of as whoever guesses by packets is.
+#[test]
+fn a_download_that_is_refused_is_told_with_its_reason() {
+    let guarded = guarded("auth = [\"basic\"]\nallow = [\"bert\"]\n");
+    let mut client = guarded.client("/a.bin", "");
+    let mut get = |lines: &str| client.get("/a.bin", lines).status;
+    assert_eq!(get(&basic("anna", "wrong")), 401);
+    assert_eq!(get(&basic("anna", "sesame")), 403);
+    // Whoever has shown nothing was only asked.
+    assert_eq!(get(""), 401);
+    let log = |line: &str| guarded.server.wait_for_log(line);
+    log("path=\"a.bin\" user=\"anna\" status=403");
+    let log = guarded.server.log();
+    let told: Vec<_> = (log.lines())
+        .filter(|line| line.contains("event=download_refused"))
+        .collect();
+    assert_eq!(told.len(), 2, "{log}");
+    assert!(
+        told[0].contains("level=INFO") && told[0].contains("path=\"a.bin\" status=401"),
+        "{log}"
+    );
+}
+
 #[test]
 fn a_password_is_compared_once_for_many_fragments_and_anew_after_a_reload() {
     let mut guarded = guarded("auth = [\"basic\"]\n");

@@ -157,13 +157,13 @@ pub fn write_plain_refusal(
     persistence: Persistence,
     out: &mut Vec<u8>,
 ) {
-    let (status, why) = match refusal {
+    let why = match refusal {
         // Nobody learns whether it is there.
-        Refusal::SessionNotFound => (404, "nothing can be downloaded under this name".to_owned()),
-        refusal => (refusal.status(), refusal.to_string()),
+        Refusal::SessionNotFound => "nothing can be downloaded under this name".to_owned(),
+        refusal => refusal.to_string(),
     };
     PlainRefusal {
-        status,
+        status: plain_status(refusal),
         why: &why,
         allow: None,
         challenges: &challenges(refusal),
@@ -171,6 +171,14 @@ pub fn write_plain_refusal(
         is_head,
     }
     .write(persistence, out);
+}
+
+/// The status of [`write_plain_refusal`].
+pub fn plain_status(refusal: &Refusal) -> u16 {
+    match refusal {
+        Refusal::SessionNotFound => 404,
+        refusal => refusal.status(),
+    }
 }
 
 /// Appends the answer to bytes that are no request; the connection ends with it. `request` is how

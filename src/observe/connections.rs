@@ -92,8 +92,10 @@ pub fn log_connection(shard: usize, event: &Event<'_>) {
 /// Requests that are no packets, and get nothing.
 fn log_not_served(shard: usize, event: &Event<'_>) {
     match event {
-        Event::DownloadRefused { peer, path, status } => {
-            let event = "download_refused";
+        Event::DownloadRefused {
+            peer, path, status, ..
+        } => {
+            let event = Kind::DownloadRefused.event();
             debug!(event, shard, %peer, path, status,
                 "download refused: not there, no regular file, out of the root by a link, or not by the setting `download`");
         }

@@ -3,14 +3,14 @@
 use std::io;
 
 use rustix::io::Errno;
-use tracing::field::{DisplayValue, display};
-use tracing::{Level, debug, enabled, info, warn};
+use tracing::field::display;
+use tracing::{Level, debug, info, warn};
 
-use super::connections::{in_short, log_connection};
-use super::limit::{self, Cause, Kind, Repeated, may};
+use super::connections::log_connection;
+use super::limit::{Cause, Kind, may};
 use super::outbox::log_events;
+use super::refusals::log_refusal;
 use super::words::{disk_op_in_words, ending_in_words};
-use crate::bits::reply::{NotShown, Refusal};
 use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
 use crate::diagnosis::{self, Diagnosis, Severity};
@@ -26,7 +26,7 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::Stalled { .. }
         | Event::Moved { .. }
         | Event::NotServed { .. }
-        | Event::DownloadRefused { .. }
+        | Event::DownloadRefused { why: None, .. }
         | Event::FileCut { .. }
         | Event::CaseDiffers { .. }
         | Event::BadRequest { .. }
@@ -41,7 +41,9 @@ pub fn log(shard: usize, event: &Event<'_>) {
         | Event::BrokeOff { .. }
         | Event::Answered { .. }
         | Event::BlocksExhausted => log_connection(shard, event),
-        Event::Refused { .. } => log_refusal(shard, event),
+        Event::Refused { .. } | Event::DownloadRefused { why: Some(_), .. } => {
+            log_refusal(shard, event);
+        }
         Event::SessionEnded { .. } => log_end(shard, event),
         Event::DiskFailed { op, session, error } => log_disk(shard, *op, *session, error),
         Event::NotGiven { path, what, error } if may(Level::WARN, Cause::of(Kind::NotGiven)) => {
@@ -156,7 +158,7 @@ fn log_odd_start(shard: usize, event: &Event<'_>) {
         }
         Event::PartsMissing { uploads, bytes, of } => {
             let event = "parts_missing";
-            let remedy = "find out who removes files of the work directory";
+            let remedy = "if no disk has failed, and no line was taken out of shelves: find out who removes files of the work directory";
             warn!(
                 event,
                 shard,
@@ -198,64 +200,6 @@ pub fn log_ignored_signal(name: &str) {
     if may(Level::INFO, Cause::of(Kind::SignalIgnored)) {
         let event = Kind::SignalIgnored.event();
         info!(event, signal = name, "a signal that means nothing here");
-    }
-}
-
-/// A packet that was refused.
-fn log_refusal(shard: usize, event: &Event<'_>) {
-    let Event::Refused {
-        peer,
-        session,
-        path,
-        target,
-        user,
-        why,
-    } = event
-    else {
-        return;
-    };
-    if let Refusal::Unauthorized(challenges) = why
-        && challenges.why == NotShown::Nothing
-    {
-        // Every client begins so, and comes back.
-        let event = "asked_who";
-        debug!(event, shard, %peer, path, "the client was asked who it is");
-        return;
-    }
-    let remedy = diagnosis::remedy(why);
-    // Any client can name a size that fits into no file.
-    let is_of_server = remedy.is_some() && !matches!(why, Refusal::FileTooLarge);
-    let is_enabled = match is_of_server {
-        true => enabled!(Level::WARN),
-        false => enabled!(Level::INFO),
-    };
-    if !is_enabled {
-        return;
-    }
-    let target = target.map(in_short);
-    let cause = Cause {
-        kind: Kind::PacketRefused,
-        status: why.status(),
-        code: why.hresult().unwrap_or(0),
-    };
-    let by = Repeated {
-        client: peer.ip(),
-        path: path.or(target.as_deref()).unwrap_or_default(),
-        why: &why.to_string(),
-    };
-    if !limit::allow_once(cause, by) {
-        return;
-    }
-    let event = Kind::PacketRefused.event();
-    let (session, status, target) = (session.map(display), why.status(), target.as_deref());
-    let (path, hresult) = (*path, why.hresult().map(hexadecimal));
-    match is_of_server {
-        true => {
-            warn!(event, shard, %peer, session, path, target, user, status, hresult, %why, remedy, "packet refused");
-        }
-        false => {
-            info!(event, shard, %peer, session, path, target, user, status, hresult, %why, remedy, "packet refused");
-        }
     }
 }
 
@@ -445,11 +389,6 @@ fn log_progress(shard: usize, event: &Event<'_>) {
         }
         _ => {}
     }
-}
-
-/// As on the wire.
-fn hexadecimal(hresult: u32) -> DisplayValue<String> {
-    display(format!("0x{hresult:08X}"))
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub enum Kind {
     RequestRefused = 1,
     /// A packet that was refused.
     PacketRefused,
+    /// A download that is not for whoever asked for it.
+    DownloadRefused,
     /// A connection that ended in the middle of a head.
     EndedEarly,
     /// A connection more than the shard may hold.
@@ -73,9 +75,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::RequestRefused,
         Self::PacketRefused,
+        Self::DownloadRefused,
         Self::EndedEarly,
         Self::ConnectionRefused,
         Self::AcceptFailed,
@@ -99,6 +102,7 @@ impl Kind {
         match self {
             Self::RequestRefused => "request_refused",
             Self::PacketRefused => "packet_refused",
+            Self::DownloadRefused => "download_refused",
             Self::EndedEarly => "connection_ended_early",
             Self::ConnectionRefused => "connection_refused",
             Self::AcceptFailed => "accept_failed",

@@ -16,6 +16,7 @@ mod layer;
 pub mod limit;
 pub mod line;
 mod outbox;
+mod refusals;
 mod stream;
 mod tickets;
 mod words;

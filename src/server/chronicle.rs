@@ -119,6 +119,14 @@ impl Chronicle {
                 let path = path.unwrap_or(&target);
                 self.note_refusal(now, *peer, *session, path, why);
             }
+            Event::DownloadRefused {
+                peer,
+                path,
+                why: Some(why),
+                ..
+            } if is_trouble(why) => {
+                self.note_refusal(now, *peer, None, path.unwrap_or_default(), why);
+            }
             Event::SessionEnded {
                 session,
                 ending,

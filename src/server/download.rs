@@ -69,18 +69,19 @@ impl<W: World> Exchange<W> {
             Some(Wanted::File(named)) => {
                 path = Some(named);
                 let user = self.principal.as_ref().map(|principal| &*principal.user);
-                let found = open_file(shard, named, user, request.is_head()).await;
-                if let Err(why) = &found {
-                    shard.world.emit(Event::DownloadRefused {
-                        peer: self.connection.client(),
-                        path: named.as_str(),
-                        status: why.status(),
-                    });
-                }
-                found
+                open_file(shard, named, user, request.is_head()).await
             }
         };
         let path = path.or(reply_of.as_ref().map(|session| &session.path));
+        if let Err(why) = &found {
+            shard.world.emit(Event::DownloadRefused {
+                peer: self.connection.client(),
+                path: path.map(UploadPath::as_str),
+                status: why.status(),
+                user: self.principal.as_ref().map(|principal| &*principal.user),
+                why: None,
+            });
+        }
         let progress = |now: Millis| {
             if let Some(session) = &reply_of {
                 session.touch(now);

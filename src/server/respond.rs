@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::exchange::{Cut, Exchange, Outcome};
 use super::floor::{Wire as _, World};
 use super::gatekeeper::Shown;
-use super::request::{self, Request};
+use super::request::{self, Request, Wanted};
 use super::shard::Phase;
 use crate::bits::packet::{Packet, PacketKind};
 use crate::bits::reply::{self, Ack, Refusal, Scarce};
@@ -75,6 +75,12 @@ impl<W: World> Exchange<W> {
                 match packet {
                     Ok(packet) => self.serve_packet(packet, asked.agent, shown, manners).await,
                     Err((refusal, session)) => {
+                        let has_body = !matches!(framing, Framing::Absent | Framing::Length(0))
+                            || matches!(refusal, Refusal::LengthMismatch | Refusal::RangeMalformed);
+                        let session_of = session.and_then(|id| self.shard.session(id));
+                        if let (true, Some(session)) = (has_body, session_of) {
+                            session.note_offer_unread();
+                        }
                         let outcome = Outcome {
                             reply: Err(refusal),
                             session,
@@ -96,6 +102,7 @@ impl<W: World> Exchange<W> {
                     true => Ok(()),
                 };
                 if let Err(refusal) = admitted {
+                    self.tell_of_download(&wanted, &refusal);
                     self.add_answer(|answer| {
                         reply::write_plain_refusal(&refusal, asked.is_head(), persistence, answer);
                     });
@@ -124,6 +131,25 @@ impl<W: World> Exchange<W> {
                 self.finish(persistence).await
             }
         }
+    }
+
+    /// Tells that a download is not for whoever asks for it.
+    fn tell_of_download(&self, wanted: &Wanted, why: &Refusal) {
+        let reply_of = match wanted {
+            Wanted::Reply { session, .. } => self.shard.session(*session),
+            Wanted::File(_) => None,
+        };
+        let path = match wanted {
+            Wanted::Reply { .. } => reply_of.as_ref().map(|session| &session.path),
+            Wanted::File(path) => Some(path),
+        };
+        self.shard.world.emit(Event::DownloadRefused {
+            peer: self.connection.client(),
+            path: path.map(UploadPath::as_str),
+            status: reply::plain_status(why),
+            user: self.principal.as_ref().map(|principal| &*principal.user),
+            why: Some(why),
+        });
     }
 
     async fn serve_packet(

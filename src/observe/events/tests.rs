@@ -56,8 +56,10 @@ fn connections_and_blocks_are_silent_at_the_default_level() {
         },
         Event::DownloadRefused {
             peer: peer(),
-            path: "a",
+            path: Some("a"),
             status: 404,
+            user: None,
+            why: None,
         },
         Event::NotServed {
             peer: peer(),
