@@ -180,6 +180,51 @@ fn uploads_on_a_disk_that_is_not_mounted_wait_for_it() {
     }
 }
 
+/// Goal: a disk that is away holds up nobody whose file is where it should be. Method: files on the
+/// disk of the work directory and on one that is there, closed or given their names by their last
+/// fragment, before a start without another disk; after a kill, and after a clean stop.
+#[test]
+fn uploads_that_have_their_names_wait_for_no_other_disk() {
+    for is_killed in [false, true] {
+        let Some(host) = Host::new() else { return };
+        let early =
+            "[[location]]\nprefix = \"/early\"\npublish = \"last-fragment\"\ncreate_dirs = true\n";
+        let settings = host.settings(&["a", "b"]).file(early);
+        let mut server = Server::on(&host.root, settings.clone());
+        let waiting = begin(&server);
+        let mut done: Vec<_> = ["/x", "/b/x"]
+            .map(|path| {
+                let mut client = Client::create(server.address(), path);
+                client.send(fragment(0..1000).of(1000)).assert(200, None);
+                client.close().assert(200, None);
+                client
+            })
+            .into();
+        let mut named = Client::create(server.address(), "/early/x");
+        named.send(fragment(0..1000).of(1000)).assert(200, None);
+        done.push(named);
+        match is_killed {
+            true => server.kill9(),
+            false => server.stop(),
+        }
+        host.unmount("a");
+        server = Server::on(&host.root, settings.clone());
+        server.wait_for_log("event=shelf_missing");
+        they_wait(&server, &waiting);
+        for client in &mut done {
+            client.reconnect_to(server.address());
+            client.close().assert(200, None);
+        }
+        assert_eq!(server.log().matches("event=disk_failed").count(), 2);
+        server.stop();
+        let resting = host.list_of_a_server_that_rests(&["a", "b"]);
+        assert_eq!(resting.matches("awaits_disk").count(), 2, "{resting}");
+        host.mount("a");
+        server = Server::on(&host.root, settings);
+        finish(&host, &server, waiting);
+    }
+}
+
 /// Goal: what a clean stop has made safe is not lost by a start that cannot find its disk. Method:
 /// the stop was in another boot.
 #[test]

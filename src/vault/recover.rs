@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::destination;
-use super::disk::{Disk, File as _, Place, Shelf, WorkStat};
+use super::disk::{Disk, File as _, Place, Shelf, Standing, WorkStat};
 use super::journal::Kept;
 use super::keep::Keep;
 use super::names::{self, ASIDE_SUFFIX, NamesOf, WorkName};
@@ -211,10 +211,28 @@ impl<D: Disk> Recovery<'_, D> {
             sequence,
             part: None,
         };
-        if disk.misses_a_shelf() && !has_ended {
+        if disk.misses_a_shelf() && !has_ended && !self.has_its_name(&case).await {
             return self.leave_waiting(case);
         }
         self.settle(case).await;
+    }
+
+    /// Whether the file of a session stands at its destination: its part is not where a shelf is
+    /// missing. One that was taken away since cannot be told from one whose part is there.
+    async fn has_its_name(&self, case: &Case) -> bool {
+        let (record, disk) = (&case.record, &*self.store.disk);
+        let is_whole = matches!(
+            record.state,
+            State::Sealed { .. } | State::Notified { .. } | State::Closing { .. }
+        );
+        let location = (self.owner.location)(&record.path);
+        let user = record.life.user.as_deref();
+        let place = destination::place(&location, &record.path, user);
+        let (true, None, Ok(place)) = (is_whole, &location.objects, place) else {
+            return false;
+        };
+        let standing = disk.look_up(&place, None).await;
+        matches!(standing, Ok(Standing::File { inode }) if inode == record.inode)
     }
 
     /// Where the files of a session would be.
