@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -112,28 +114,36 @@ impl Audit {
 /// # Errors
 /// The ledger itself cannot be read.
 pub fn verify(path: &Path, wishes: &Wishes) -> io::Result<Audit> {
-    let mut walk = Walk {
-        wishes,
-        verified: Audit {
-            torn_ends: folder::torn_ends(path)?,
-            others: folder::others(path)?,
-            ..Audit::default()
-        },
-        is_head_found: wishes.head.is_none_or(|head| head == BEGINNING),
-        sessions: BTreeMap::new(),
-        files: BTreeMap::new(),
-        day_before: None,
-    };
-    for name in folder::days(path)? {
-        walk.day(path, name)?;
-    }
-    if let (false, Some(head)) = (walk.is_head_found, wishes.head) {
-        walk.verified.tell(Discrepancy::HeadMissing(head));
-    }
+    let mut walk = Walk::through(path, wishes)?;
     if wishes.looks_at_files {
-        walk.look_at_files();
+        walk.look_at_files(path, REST)?;
     }
     Ok(walk.verified)
+}
+
+/// So often a file that is replaced while it is read is looked at again.
+const ROUNDS_MAX: u32 = 10;
+/// What a file of a moment ago may wait for its line.
+const REST: Duration = Duration::from_secs(1);
+
+/// What is told of each file by all days.
+fn lines_of_files(path: &Path) -> io::Result<BTreeMap<PathBuf, Vec<FileLine>>> {
+    let mut files = BTreeMap::<_, Vec<_>>::new();
+    let mut order = 0;
+    for name in folder::days(path)? {
+        each_line(path, &name, |number, line| {
+            order += 1;
+            let read = LedgerLine::read(line);
+            let read = read.filter(|read| read.is_published() && read.object.is_none());
+            if let Some(read) = read {
+                let file = Path::new(&*read.root).join(&*read.path);
+                let told = FileLine::by(&read, format!("{name}:{number}"), order);
+                files.entry(file).or_default().push(told);
+            }
+            Ok(())
+        })?;
+    }
+    Ok(files::by_place(files).0)
 }
 
 /// Calls with each line of all days, newline included, under the name of its file and its number.
@@ -160,7 +170,30 @@ struct Walk<'w> {
     day_before: Option<String>,
 }
 
-impl Walk<'_> {
+impl<'w> Walk<'w> {
+    /// All days, and no file yet.
+    fn through(path: &Path, wishes: &'w Wishes) -> io::Result<Self> {
+        let mut walk = Self {
+            wishes,
+            verified: Audit {
+                torn_ends: folder::torn_ends(path)?,
+                others: folder::others(path)?,
+                ..Audit::default()
+            },
+            is_head_found: wishes.head.is_none_or(|head| head == BEGINNING),
+            sessions: BTreeMap::new(),
+            files: BTreeMap::new(),
+            day_before: None,
+        };
+        for name in folder::days(path)? {
+            walk.day(path, name)?;
+        }
+        if let (false, Some(head)) = (walk.is_head_found, wishes.head) {
+            walk.verified.tell(Discrepancy::HeadMissing(head));
+        }
+        Ok(walk)
+    }
+
     fn day(&mut self, path: &Path, name: String) -> io::Result<()> {
         self.verified.days += 1;
         let read = each_line(path, &name, |number, line| {
@@ -243,23 +276,49 @@ impl Walk<'_> {
         }
     }
 
-    fn look_at_files(&mut self) {
+    /// Reads the files. A server that runs may replace one meanwhile: before a file is told of, the
+    /// ledger is read again, after a `rest` in which a line that is on its way can come.
+    fn look_at_files(&mut self, path: &Path, rest: Duration) -> io::Result<()> {
         let (files, same) = files::by_place(std::mem::take(&mut self.files));
         self.verified.names_of_others = same;
-        for (path, told) in files {
+        let mut odd = Vec::new();
+        for (file, told) in files {
             self.verified.files += 1;
-            let judged = files::judge(&path, &told);
             let is_without = told.last().is_some_and(|told| told.sha256.is_none());
             self.verified.files_without_digest += u64::from(is_without);
-            match judged {
-                Ok(None) => {}
-                Ok(Some(discrepancy)) => self.verified.tell(discrepancy),
-                Err(error) => {
-                    let why = error.to_string();
-                    self.verified.tell(Discrepancy::FileUnreadable(path, why));
-                }
+            if !matches!(files::judge(&file, &told), Ok(None)) {
+                odd.push((file, told.len()));
             }
         }
+        for round in 1.. {
+            if odd.is_empty() {
+                break;
+            }
+            thread::sleep(rest);
+            let mut now = lines_of_files(path)?;
+            let mut still = Vec::new();
+            for (file, before) in odd {
+                let told = now.remove(&file).unwrap_or_default();
+                match files::judge(&file, &told) {
+                    Ok(None) => {}
+                    // It may have been replaced once more.
+                    _ if told.len() > before && round < ROUNDS_MAX => {
+                        still.push((file, told.len()));
+                    }
+                    _ if told.len() > before => {
+                        let why = "it is replaced again and again".to_owned();
+                        self.verified.tell(Discrepancy::FileUnreadable(file, why));
+                    }
+                    Ok(Some(discrepancy)) => self.verified.tell(discrepancy),
+                    Err(error) => {
+                        let why = error.to_string();
+                        self.verified.tell(Discrepancy::FileUnreadable(file, why));
+                    }
+                }
+            }
+            odd = still;
+        }
+        Ok(())
     }
 }
 
@@ -405,6 +464,41 @@ mod tests {
             let verified = verify(place.path(), &Wishes::default()).unwrap();
             assert_eq!(verified.repeats, repeats);
             assert_eq!(verified.discrepancies_count, 1 - repeats);
+        }
+    }
+
+    /// A server that runs has replaced a file since its line was read, as it should.
+    #[test]
+    fn a_file_that_is_replaced_meanwhile_is_not_told_of() {
+        let place = tempfile::tempdir().unwrap();
+        let day = place.path().join("2026-11-26.jsonl");
+        let told_of = |number, bytes: &[u8; 5]| {
+            let mut told = entry(number);
+            told.root = place.path().to_str().unwrap().to_owned();
+            told.path = "f.bin".to_owned();
+            told.digests.as_mut().unwrap().sha256 = Sha256::digest(bytes).into();
+            told
+        };
+        let mut lines = Vec::new();
+        told_of(1, b"first").append(&scribe(), &BEGINNING, &mut lines);
+        let head = hash_of(&lines);
+        fs::write(&day, &lines).unwrap();
+        let wishes = Wishes {
+            looks_at_files: true,
+            ..Wishes::default()
+        };
+        for has_line in [true, false] {
+            fs::write(&day, &lines).unwrap();
+            let mut walk = Walk::through(place.path(), &wishes).unwrap();
+            fs::write(place.path().join("f.bin"), "other").unwrap();
+            if has_line {
+                let mut both = lines.clone();
+                told_of(2, b"other").append(&scribe(), &head, &mut both);
+                fs::write(&day, both).unwrap();
+            }
+            walk.look_at_files(place.path(), Duration::ZERO).unwrap();
+            let told = u64::from(!has_line);
+            assert_eq!(walk.verified.discrepancies_count, told, "{has_line}");
         }
     }
 
