@@ -302,7 +302,9 @@ fn a_full_disk_of_the_ledger_is_told_as_one() {
     };
     let ledger = disk.path().join("custody");
     fs::create_dir(&ledger).unwrap();
-    let server = Server::on(&folder.path().join("root"), settings(&ledger, ""));
+    let socket = folder.path().join("admin");
+    let lines = format!("admin_socket = {socket:?}\n");
+    let server = Server::on(&folder.path().join("root"), settings(&ledger, &lines));
     upload(&server, "/first.bin", 1, 30)
         .close()
         .assert(200, None);
@@ -329,6 +331,17 @@ fn a_full_disk_of_the_ledger_is_told_as_one() {
     }
     let mut client = client.expect("the disk is full");
     client.close().assert(500, Some(DISK_FULL));
+    // Whoever would end it hears what it waits for.
+    let id = client.session().trim_matches(['{', '}']).to_owned();
+    let mut cancel = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    cancel.args(["sessions", "cancel", &id, "--socket"]);
+    let said = cancel.arg(&socket).output().unwrap();
+    assert_eq!(said.status.code(), Some(1));
+    let said = String::from_utf8([said.stdout, said.stderr].concat()).unwrap();
+    assert!(
+        said.contains("its line in the custody ledger cannot be written"),
+        "{said}"
+    );
     fs::remove_file(filler).unwrap();
     wait_until("the disk takes lines again", || {
         client.close().status == 200

@@ -303,6 +303,11 @@ fn obey(overview: &Overview, order: Order) -> AdminAnswer {
                         "its file is being given its name, or is on its way to an object store, \
                          and is not called back",
                     ),
+                    NotEnded::AwaitsLedger => (
+                        409,
+                        "its file is published, and its line in the custody ledger cannot be \
+                         written now: `bitsd status` says why; it ends as soon as that can",
+                    ),
                     NotEnded::AwaitsDisk => (
                         409,
                         "it waits for a disk that was not there at the start: mount that and restart bitsd; or end it \

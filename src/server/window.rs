@@ -89,6 +89,8 @@ pub enum NotEnded {
     Busy,
     /// It is in the middle of getting its name.
     IsPublished,
+    /// It has its name, and its line in the custody ledger cannot be written now.
+    AwaitsLedger,
     /// Its disk was not there at the start.
     AwaitsDisk,
     /// The shard is starting or stopping.
@@ -167,7 +169,8 @@ impl<W: World> Shard<W> {
         held.command(false);
         match held.state() {
             State::Closing { .. } => Err(NotEnded::IsPublished),
-            _ => Err(NotEnded::NotNow),
+            State::Published { .. } => Err(NotEnded::AwaitsLedger),
+            _ => Err(NotEnded::Busy),
         }
     }
 }
