@@ -522,6 +522,28 @@ mod tests {
         }
     }
 
+    /// A location in what is a user's own by another one.
+    #[test]
+    fn a_location_in_the_folder_of_a_user_is_told() {
+        let top = "root = \"/n\"\ntokens_file = TOKENS\n";
+        let own = "[[location]]\nprefix = \"pu\"\nauth = \"bearer\"\nper_user = true\n";
+        let told =
+            "in the folder of a user who should have it for himself (per_user): anna (of /pu)";
+        for (inner, is_told) in [
+            ("prefix = \"pu/anna\"\ndownload = \"get\"", true),
+            ("prefix = \"pu/anna/deep\"", true),
+            ("prefix = \"x\"\nroot = \"/n/pu/anna\"", true),
+            ("prefix = \"pu/shared\"", false),
+            ("prefix = \"pu/anna.old\"", false),
+            ("prefix = \"pu/anna\"\nroot = \"/m\"", false),
+        ] {
+            let lines = format!("{top}{own}[[location]]\n{inner}\n");
+            let doubts = config(&lines).doubts();
+            let found = doubts.iter().any(|doubt| doubt.contains(told));
+            assert_eq!(found, is_told, "{lines}: {doubts:?}");
+        }
+    }
+
     /// The same, of those whom both let in: what one forbids, the other allows.
     #[test]
     fn a_root_within_one_that_allows_more_is_told() {

@@ -54,7 +54,7 @@ fn way_into(config: &Config, outer: &Location, inner: &Location) -> Option<Strin
 }
 
 /// Where the files of a location lie.
-fn folder(config: &Config, location: &Location) -> Option<PathBuf> {
+pub(super) fn folder(config: &Config, location: &Location) -> Option<PathBuf> {
     let root = &config.roots[location.root];
     // A link leads there as well.
     let root = named_file::without_links(root)?;

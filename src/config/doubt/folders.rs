@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::around;
 use crate::auth::policy::Allowed;
 use crate::config::{Config, Location};
 use crate::http::path::UploadPath;
@@ -46,7 +47,41 @@ pub(super) fn of_users(config: &Config) -> Vec<String> {
             some(&without)
         )
     });
-    shared.into_iter().chain(without).collect()
+    let within = config.locations.iter().filter_map(|location| {
+        let found = users_within(config, location);
+        (!found.is_empty()).then(|| {
+            format!(
+                "what /{} serves is in the folder of a user who should have it for himself (per_user): {}; give it another \
+                 prefix or root",
+                location.prefix,
+                some(&found)
+            )
+        })
+    });
+    let within: Vec<_> = within.collect();
+    (shared.into_iter().chain(without).chain(within)).collect()
+}
+
+/// The users in whose own folders the files of a location lie, each with where he has it.
+fn users_within(config: &Config, location: &Location) -> Vec<String> {
+    let Some(inner) = around::folder(config, location) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    let others = config.locations.iter();
+    for outer in others.filter(|outer| outer.access.per_user && outer.prefix != location.prefix) {
+        let Some(of_all) = around::folder(config, outer) else {
+            continue;
+        };
+        let is_his = |user: &&str| {
+            let own = UploadPath::own_folder(user);
+            own.is_some_and(|own| inner.starts_with(of_all.join(own.as_str())))
+        };
+        let all: BTreeSet<_> = users(config, outer).into_iter().collect();
+        let his = all.into_iter().filter(is_his);
+        found.extend(his.map(|user| format!("{user} (of /{})", outer.prefix)));
+    }
+    found
 }
 
 fn some(all: &[String]) -> String {
