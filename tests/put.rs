@@ -646,6 +646,7 @@ fn put_and_bench_show_who_sends_and_say_what_they_hear() {
         file("password", "sesame\nof anna\n"),
         file("token", "great-token\n"),
     );
+    let nothing = file("nothing", "\nsesame\n");
     let to = |path: &str| url(&server, path);
     let own = |words: &[&str]| bitsd(&[&["put", "--no-resume"], words].concat());
     for (path, words) in [
@@ -679,8 +680,8 @@ fn put_and_bench_show_who_sends_and_say_what_they_hear() {
         (vec!["--token-file", &sent], "holds none"),
         (vec!["--user", "anna"], "no password"),
         (
-            vec!["--user", "a:b", "--password-file", &password],
-            "no colons",
+            vec!["--user", "anna", "--password-file", &nothing],
+            "has no password",
         ),
         (
             vec!["--user", "anna", "--password-file", "/nowhere"],
@@ -691,6 +692,16 @@ fn put_and_bench_show_who_sends_and_say_what_they_hear() {
         assert_eq!(put.status.code(), Some(1), "{words:?}: {}", said(&put));
         assert!(said(&put).contains(told), "{words:?}: {}", said(&put));
     }
+    let nobody = own(&[
+        "--user",
+        "a:b",
+        "--password-file",
+        &password,
+        &sent,
+        &to("/4.txt"),
+    ]);
+    assert_eq!(nobody.status.code(), Some(2));
+    assert!(said(&nobody).contains("no colons"), "{}", said(&nobody));
     // Nothing goes to another machine in the clear, and nobody is asked for it.
     let away = own(&["--user", "anna", &sent, "http://192.0.2.1/a"]);
     assert!(said(&away).contains("without https"), "{}", said(&away));

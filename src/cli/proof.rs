@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 pub struct Proof {
     /// Upload as this user. The password comes from --password-file or BITSD_PASSWORD, or is asked
     /// for.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = user)]
     user: Option<String>,
     /// The first line of this file is the password of --user.
     #[arg(long, value_name = "FILE", requires = "user")]
@@ -27,6 +27,11 @@ pub struct Proof {
     /// Show the token in this file, instead of a name and a password.
     #[arg(long, value_name = "FILE", conflicts_with = "user")]
     token_file: Option<PathBuf>,
+}
+
+/// A name that can be shown.
+fn user(text: &str) -> Result<String, NotShowable> {
+    Authorization::basic(text, "").map(|_| text.to_owned())
 }
 
 /// Why nothing can be shown.
@@ -40,6 +45,9 @@ pub enum NoProof {
         "no password: name a file by --password-file, or set BITSD_PASSWORD (there is no terminal to ask at)"
     )]
     NoPassword,
+    /// The file that names a password has none.
+    #[error("{0} has no password: its first line is empty")]
+    EmptyFile(PathBuf),
     /// The terminal could not be asked.
     #[error("cannot ask for the password: {0}")]
     Terminal(#[source] io::Error),
@@ -72,7 +80,11 @@ impl Proof {
 
     fn password(&self, user: &str) -> Result<Zeroizing<String>, NoProof> {
         if let Some(file) = &self.password_file {
-            return first_line(file);
+            let line = first_line(file)?;
+            return match line.is_empty() {
+                true => Err(NoProof::EmptyFile(file.clone())),
+                false => Ok(line),
+            };
         }
         let password = std::env::var(PASSWORD).map(Zeroizing::new);
         // One that is set to nothing is not set.

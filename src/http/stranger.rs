@@ -32,7 +32,7 @@ fn begin(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((method, words.next()?))
 }
 
-const PROXY: &str = "the PROXY protocol, which this listener does not take (proxy_protocol)";
+const PROXY: &str = "the PROXY protocol, which a listener with proxy_protocol takes, once";
 
 /// Which other protocol the bytes look like.
 pub fn name(bytes: &[u8]) -> Option<&'static str> {
