@@ -222,7 +222,7 @@ fn a_refusal_names_the_user_who_was_refused() {
 fn a_download_that_is_refused_is_told_with_its_reason() {
     let guarded = guarded("auth = [\"basic\"]\nallow = [\"bert\"]\n");
     let mut client = guarded.client("/a.bin", "");
-    let mut get = |lines: &str| client.get("/a.bin", lines).status;
+    let mut get = |lines: &str| client.get("http://localhost/a.bin", lines).status;
     assert_eq!(get(&basic("anna", "wrong")), 401);
     assert_eq!(get(&basic("anna", "sesame")), 403);
     // Whoever has shown nothing was only asked.
