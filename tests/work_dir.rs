@@ -1232,14 +1232,16 @@ fn a_disk_that_is_mounted_over_the_root_is_told() {
 
 /// Goal: a remedy that is followed helps. Method: the server ran as root once, and runs as a
 /// service user from then on; what it says is done, until it starts. All of the folder is root's,
-/// or one file in it: the lock, a journal.
+/// or one file in it: the lock, a journal, the part of an upload.
 #[test]
 fn what_a_start_says_of_files_of_another_user_helps() {
     let Some(settings) = as_nobody() else { return };
     let is_left = |name: &str, what: &str| what.is_empty() || name.ends_with(what);
-    for what in ["", "lock", ".journal"] {
+    for what in ["", "lock", ".journal", ".part"] {
         let (_folder, root) = folder_and_root_of_nobody();
         let mut server = Server::on(&root, Settings::default());
+        let mut client = Client::create(server.address(), "/before.bin");
+        client.send(fragment(0..10).of(20)).assert(200, None);
         server.stop();
         let work = root.join(".bitsd");
         let give = |path: &Path| std::os::unix::fs::chown(path, Some(65534), None).unwrap();
@@ -1272,6 +1274,9 @@ fn what_a_start_says_of_files_of_another_user_helps() {
         );
         let server = Server::on(&root, settings.clone());
         upload(&server, "/a.bin", 20);
+        client.reconnect_to(server.address());
+        client.send(fragment(10..20)).assert(200, None);
+        client.close().assert(200, None);
     }
 }
 

@@ -87,7 +87,14 @@ impl RingDisk {
     /// See [`crate::vault::disk::WorkFiles::open`].
     pub async fn open(&self, shelf: Shelf, name: &str) -> io::Result<RingFile> {
         let (folder, name) = (self.shelves.get(shelf), name.to_owned());
-        let open = move || with_inode(folder.open_file(&name, OFlags::RDWR)?);
+        let open = move || match folder.open_file(&name, OFlags::RDWR) {
+            // Whose it is says more than that the kernel keeps us out, and helps.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                folder.check_file(&name)?;
+                Err(error)
+            }
+            opened => with_inode(opened?),
+        };
         let opened = self.lane(shelf).look("open a file", open).await?;
         Ok(self.work_file(shelf, opened))
     }
