@@ -18,6 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use support::client::{Client, DISK_FULL, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment};
+use support::host::{Tmpfs, folder_and_root};
 use support::listing;
 use support::mount::Disk;
 use support::program::{Program, await_line, free_address, lines_of};
@@ -413,6 +414,37 @@ fn a_read_only_disk_and_a_full_one_are_not_ready_and_live() {
     wait_until("it is read-only", || watched.get("/ready").0 == 503);
     assert!(watched.reasons().contains(&"read_only".to_owned()));
     assert_eq!(watched.get("/live").0, 200);
+}
+
+/// Goal: what a file system does not count is not told as none. Method: a tmpfs without a bound of
+/// inodes, as btrfs has none; little space is left on it.
+#[test]
+fn where_no_inodes_are_counted_none_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(_disk) = Tmpfs::on(folder.path(), "size=16m,nr_inodes=0,mode=700") else {
+        return;
+    };
+    let lines = format!(
+        "[limits]\nfree_bytes_min = \"8 MiB\"\n[[location]]\nprefix = \"in\"\nroot = {:?}",
+        folder.path()
+    );
+    let watched = Watched::start(&lines);
+    let of = |series: &str, location: &str| {
+        let line = format!("bitsd_root_{series}{{location=\"{location}\"}}");
+        watched.get("/metrics").1.contains(&line)
+    };
+    wait_until("it was looked at", || of("available_bytes", "/in"));
+    assert!(of("available_inodes", "/") && !of("available_inodes", "/in"));
+    std::fs::write(folder.path().join("ballast"), vec![0; 12 << 20]).unwrap();
+    watched.server.wait_for_log("event=space_low");
+    let log = watched.server.log();
+    let line = log.lines().find(|line| line.contains("event=space_low"));
+    let line = line.unwrap();
+    assert!(line.contains("df -h"), "{line}");
+    assert!(
+        !line.contains("inodes") && !line.contains("df -i"),
+        "{line}"
+    );
 }
 
 #[test]

@@ -345,7 +345,7 @@ impl Scrape {
     }
 
     fn write_roots(&self, families: &mut Families<'_>) -> fmt::Result {
-        let by_location = |read: fn(&super::health::SpaceReading) -> u64| {
+        let by_location = |read: fn(&super::health::SpaceReading) -> Option<u64>| {
             let roots = self.roots.iter().filter_map(move |(series, root)| {
                 let place = self
                     .premises
@@ -353,21 +353,21 @@ impl Scrape {
                     .find(|place| place.root == Some(*root))?;
                 let name = self.locations.iter().find(|(known, _)| known == series)?;
                 let labels: SeriesLabels = vec![("location", name.1.clone())];
-                Some((labels, read(&place.space?)))
+                Some((labels, read(&place.space?)?))
             });
             roots.collect::<Vec<_>>()
         };
         let help = "Size of the file system that files of a location go to";
-        let total = by_location(|space| space.bytes_total);
+        let total = by_location(|space| Some(space.bytes_total));
         families.gauge("bitsd_root_size_bytes", help, total)?;
         let help = "What is free of it";
-        let free = by_location(|space| space.bytes_free);
+        let free = by_location(|space| Some(space.bytes_free));
         families.gauge("bitsd_root_available_bytes", help, free)?;
         let help = "What is kept of it for running uploads";
-        let min = by_location(|space| space.bytes_min);
+        let min = by_location(|space| Some(space.bytes_min));
         families.gauge("bitsd_root_reserved_bytes", help, min)?;
-        let help = "How many more files it can have";
-        let inodes = by_location(|space| space.inodes_free);
+        let help = "How many more files it can have; not where it does not count them (btrfs)";
+        let inodes = by_location(|space| (space.inodes_total > 0).then_some(space.inodes_free));
         families.gauge("bitsd_root_available_inodes", help, inodes)
     }
 

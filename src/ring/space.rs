@@ -182,8 +182,11 @@ impl FileSystem {
                 directory = self.name(),
                 bytes_free = figures.bytes_free,
                 free_bytes_min = wanting.bytes_min,
-                inodes_free = figures.inodes_free,
-                remedy = "free some space (`df -h`, `df -i`); clients retry by themselves",
+                inodes_free = figures.counts_inodes().then_some(figures.inodes_free),
+                remedy = match figures.counts_inodes() {
+                    true => "free some space (`df -h`, `df -i`); clients retry by themselves",
+                    false => "free some space (`df -h`); clients retry by themselves",
+                },
                 "little space is left: new uploads are refused, running ones go on"
             ),
             Some(false) => tracing::info!(

@@ -60,6 +60,11 @@ impl Figures {
         }
     }
 
+    /// Whether it counts the files that it can have; btrfs does not.
+    pub fn counts_inodes(&self) -> bool {
+        self.inodes_total > 0
+    }
+
     /// Whether more is to be kept free than there is: no upload would ever be taken.
     pub fn keeps_all(&self, bytes_min: u64) -> bool {
         self.bytes_total > 0 && self.wanting(bytes_min).bytes_min >= self.bytes_total
