@@ -178,6 +178,12 @@ fn what_is_counted_is_what_happened() {
     open.send(fragment(0..100).of(400)).assert(200, None);
     // Again, for nothing.
     open.send(fragment(0..100).of(400)).assert(200, None);
+    // A file without bytes.
+    let mut empty = Client::create(server.address(), "/in/empty.bin");
+    let session = empty.session().to_owned();
+    let fields = format!("BITS-Session-Id: {session}\r\nContent-Range: bytes 0-0/0\r\n");
+    empty.packet("Fragment", &fields).assert(200, None);
+    empty.cancel().assert(200, None);
     let mut refused = Client::new(server.address(), "/b.bin");
     refused.try_create().assert(403, Some(E_ACCESSDENIED));
     let mut gone = Client::create(server.address(), "/in/gone.bin");
@@ -199,7 +205,7 @@ fn what_is_counted_is_what_happened() {
     assert_eq!(series("bitsd_promised_bytes{location=\"/in\"}"), 300.0);
     assert_eq!(
         series("bitsd_sessions_created_total{location=\"/in\"}"),
-        3.0
+        4.0
     );
     let ended = |ending: &str| {
         series(&format!(
@@ -208,7 +214,7 @@ fn what_is_counted_is_what_happened() {
     };
     assert_eq!(
         (ended("published"), ended("cancelled"), ended("expired")),
-        (1.0, 1.0, 0.0)
+        (1.0, 2.0, 0.0)
     );
     let reason = |reason: &str| {
         series(&format!(
@@ -221,21 +227,24 @@ fn what_is_counted_is_what_happened() {
             "bitsd_packets_total{{packet=\"{packet}\",code=\"{code}\"}}"
         ))
     };
-    assert_eq!(packets("fragment", 200), 4.0);
+    assert_eq!(packets("fragment", 200), 5.0);
     assert_eq!(
         (
             packets("create_session", 200),
             packets("create_session", 403)
         ),
-        (4.0, 1.0)
+        (5.0, 1.0)
     );
     assert_eq!(
         (
             packets("close_session", 200),
             packets("cancel_session", 200)
         ),
-        (2.0, 1.0)
+        (2.0, 2.0)
     );
+    // Only those whose bytes were new, as it says.
+    let (_, page) = watched.get("/metrics");
+    assert!(page.contains("How long fragments took that brought new bytes"));
     assert_eq!(
         series("bitsd_fragment_duration_seconds_count{location=\"/in\"}"),
         2.0

@@ -309,7 +309,8 @@ impl Scrape {
         let help = "Uploads that ended, by how";
         families.counter("bitsd_sessions_ended", help, ended)?;
         let name = "bitsd_fragment_duration_seconds";
-        let help = "How long fragments took, from their head to their answer";
+        let help =
+            "How long fragments took that brought new bytes, from their head to their answer";
         let fragments = self.distributions(|location, sum| location.fragments.add_to(sum));
         families.histogram(name, help, 1e6, fragments)?;
         let name = "bitsd_upload_duration_seconds";
