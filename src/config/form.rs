@@ -162,7 +162,7 @@ impl Form {
                 parse_addresses(&texts).map(Value::Addresses)
             }
             (Self::Directory(_) | Self::File(_) | Self::Place(_), Written::Raw(path)) => {
-                Ok(Value::Path(path.into()))
+                self.read_path(path)
             }
             (Self::Directory(_), Written::Text(text)) if text.is_empty() => {
                 Err(Complaint::EmptyPath)
@@ -178,7 +178,7 @@ impl Form {
                 } else if is_for_a_shell(&text) {
                     Err(Complaint::ShellPath)
                 } else {
-                    Ok(Value::Path(text.into()))
+                    self.read_path(text.into())
                 }
             }
             (Self::TextOrNone(_), Written::Text(text)) if text.is_empty() => Ok(Value::Text(text)),
@@ -190,6 +190,17 @@ impl Form {
             (Self::Words(_) | Self::Texts(_), Written::Texts(texts)) => self.read_all(&texts),
             (Self::Prefix, Written::Text(text)) => parse_prefix(&text).map(Value::Text),
             _ => Err(Complaint::Unusable),
+        }
+    }
+
+    /// Evidence must not depend on where the server was started from, and whoever asks it by its
+    /// socket was started elsewhere: such places are named from `/` on.
+    fn read_path(&self, path: OsString) -> Result<Value, Complaint> {
+        let path = PathBuf::from(path);
+        let is_place = matches!(self, Self::Place(_));
+        match is_place && path.is_relative() && !path.as_os_str().is_empty() {
+            true => Err(Complaint::Unusable),
+            false => Ok(Value::Path(path)),
         }
     }
 

@@ -136,6 +136,8 @@ pub fn duration_pattern() -> String {
 pub fn in_any_case(word: &str) -> String {
     let letter = |c: char| match c.is_ascii_alphabetic() {
         true => format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()),
+        // With its flag `u`, ECMA-262 lets nothing else stand behind a backslash.
+        false if r"^$\.*+?()[]{}|/".contains(c) => format!(r"\{c}"),
         false => c.to_string(),
     };
     word.chars().map(letter).collect()

@@ -89,7 +89,8 @@ fn schema_of(row: &'static Row) -> Json {
         Form::Text(Text { pattern, .. }) => text(pattern),
         Form::TextOrNone(Text { pattern, .. }) => or_none(pattern),
         Form::Directory(_) => text(DIRECTORY),
-        Form::File(_) | Form::Place(_) => or_none(PATH),
+        Form::File(_) => or_none(PATH),
+        Form::Place(_) => or_none(PLACE),
         Form::Prefix => text(PREFIX),
     };
     let (meaning, takes, default) = (row.meaning(), row.takes(), default_of(row));
@@ -119,6 +120,8 @@ const ADDRESS: &str = r"^([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]+$";
 const PATH: &str = r"^([^~$\\A-Za-z]|[A-Za-z]([^:]|$)|[A-Za-z]:([^\\/]|$)|\\([^\\]|$))";
 /// The same, and not with a blank before it.
 const DIRECTORY: &str = r"^([^~$\\A-Za-z\s]|[A-Za-z]([^:]|$)|[A-Za-z]:([^\\/]|$)|\\([^\\]|$))";
+/// A path that means the same wherever the server is started.
+const PLACE: &str = "^/";
 /// Something between slashes, and what no path of an upload has.
 const PREFIX: &str = r"^[^?#\s:*<>]*[^?#\s:*<>/][^?#\s:*<>]*$";
 
@@ -443,6 +446,9 @@ mod tests {
             ("auth_realm", &["", "say \"a\""]),
             ("events.nats_subject", &["", "a.*", "a..b"]),
             ("root", &["", "~/x", "c:/x"]),
+            ("tls_version_min", &["1x2", "1e3", "1.4"]),
+            ("admin_socket", &["x", "./x", "~/x"]),
+            ("custody", &["uploads", "./x", "$HOME"]),
         ] {
             let row = rows().find(|row| row.key == key).unwrap();
             for slip in slips {

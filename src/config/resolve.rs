@@ -72,7 +72,6 @@ impl Settled {
         if !config.accounts.keys.is_empty() && limits.get("head_bytes_max").is_none() {
             config.limits.head_bytes_max = HEAD_BYTES_WITH_TICKETS;
         }
-        check_places(&global)?;
         check_tls(&config, &listeners)?;
         check_proxies(&config, &global, &listeners)?;
         refuse_repeated(&global, &config.listen, &listeners)?;
@@ -144,20 +143,6 @@ fn resolve_locations(
         .any(|(location, _)| location.notification.is_some());
     refuse_unused_url(global, is_used)?;
     Ok(locations)
-}
-
-/// Evidence must not depend on where the server was started from, and whoever asks it by its socket
-/// was started elsewhere.
-fn check_places(global: &Given) -> Result<(), ConfigError> {
-    for key in ["custody", "admin_socket"] {
-        match global.said(key) {
-            Some(entry) if matches!(&entry.value, Value::Path(path) if path.is_relative()) => {
-                return Err(entry.refused(Complaint::Unusable));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// What the keys of listeners need of each other.
