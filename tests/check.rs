@@ -134,6 +134,36 @@ fn settings_that_hardly_anybody_means_are_told_of() {
 
 /// The unit gives the right to the service, and not to whoever checks. In a network of its own, in
 /// which the ports are not given to everybody.
+/// No remedy for a folder helps there.
+#[test]
+fn a_start_in_a_directory_that_is_gone_is_told() {
+    let place = tempfile::tempdir().unwrap();
+    let script = "mkdir gone && cd gone && rmdir ../gone && exec \"$@\"";
+    for (more, of) in [
+        (&["--root", "up"][..], "the root up "),
+        (&[], "the root ./uploads"),
+        (&["--root", "/", "--work-dir", "w"], "the work directory w "),
+    ] {
+        for command in ["check", "serve"] {
+            let output = Command::new("sh")
+                .args(["-c", script, "sh", env!("CARGO_BIN_EXE_bitsd"), command])
+                .args(["--no-config", "--cores", "1", "--listen", "127.0.0.1:0"])
+                .args(more)
+                .current_dir(place.path())
+                .output()
+                .unwrap();
+            assert_eq!(output.status.code(), Some(1));
+            let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert!(said.contains(of), "{said}");
+            assert!(
+                said.contains("in which bitsd was started is gone"),
+                "{said}"
+            );
+            assert!(!said.contains("install -d"), "{said}");
+        }
+    }
+}
+
 #[test]
 fn a_port_that_the_service_may_have_is_a_warning_to_whoever_may_not() {
     let place = place(rustix::process::geteuid().as_raw());

@@ -376,10 +376,13 @@ impl BadFolder {
                 mode.as_raw_mode(),
                 another_work_dir()
             ),
-            Self::Missing => format!(
-                "the work directory {path} does not exist: if it is on a disk of its own, mount that; if it is to be \
-                 new, make it with `install -d -m 700 -o {us} {word}`"
-            ),
+            Self::Missing => match why::of_missing(folder) {
+                Some(known) => format!("the work directory {path} {known}"),
+                None => format!(
+                    "the work directory {path} does not exist: if it is on a disk of its own, mount that; if it is to \
+                     be new, make it with `install -d -m 700 -o {us} {word}`"
+                ),
+            },
             Self::NotDirectory if folder.is_dir() => format!(
                 "the work directory {path} is a link, which is followed only where the settings name it: name the \
                  folder that it leads to, as in work_dir = \"/other/folder\", or put that back"

@@ -52,6 +52,7 @@ pub fn of_folder(directory: &Path, error: &io::Error) -> String {
         Some(Errno::EXIST) => "something else stands where the server would put a file".to_owned(),
         Some(Errno::STALE) => "the file server does not know it any more: mount it anew".to_owned(),
         Some(Errno::NOKEY) => format!("it is encrypted and locked: `fscrypt unlock {word}`"),
+        Some(Errno::NOENT) if is_from_nowhere(directory) => START_IS_GONE.to_owned(),
         Some(Errno::IO) => "look at `dmesg` and the health of the disk".to_owned(),
         _ => return error.to_string(),
     };
@@ -66,6 +67,9 @@ pub fn of_missing(folder: &Path) -> Option<String> {
             "is a link to {target}, which does not exist: mount or make that, or remove the link"
         ));
     }
+    if is_from_nowhere(folder) {
+        return Some(format!("cannot be found: {START_IS_GONE}"));
+    }
     let text = folder.to_string_lossy();
     let mounted = "is no folder of this machine: mount what it names, and write the folder where that is mounted";
     if let Some(path) = text.strip_prefix("file://") {
@@ -74,6 +78,14 @@ pub fn of_missing(folder: &Path) -> Option<String> {
     let is_share = text.starts_with("//") && text.trim_start_matches('/').contains('/');
     let is_host = |(host, path): (&str, &str)| !host.contains('/') && path.starts_with('/');
     (is_share || text.split_once(':').is_some_and(is_host)).then(|| mounted.to_owned())
+}
+
+const START_IS_GONE: &str = "the directory in which bitsd was started is gone, or cannot be reached: start it in \
+                             another one, or name paths from `/` on";
+
+/// Whether a path leads from the directory of the start, and that is not there any more.
+fn is_from_nowhere(folder: &Path) -> bool {
+    folder.is_relative() && std::env::current_dir().is_err()
 }
 
 /// From where a path leads that does not begin at the top.
