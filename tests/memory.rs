@@ -5,6 +5,7 @@ mod support;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use support::client::{Client, fragment};
@@ -23,8 +24,8 @@ struct Group {
 
 impl Group {
     /// Of either version, if we may make one.
-    fn make() -> Option<Self> {
-        let name = format!("bitsd-test-{}", std::process::id());
+    fn make(purpose: &str) -> Option<Self> {
+        let name = format!("bitsd-test-{purpose}-{}", std::process::id());
         let first = Path::new("/sys/fs/cgroup/memory").join(&name);
         if fs::create_dir(&first).is_ok() {
             // What finds no memory waits or fails, and is not killed.
@@ -91,20 +92,61 @@ fn has_memory_controller() -> bool {
     first || second.split_whitespace().any(|name| name == "memory")
 }
 
+/// One for a test, if that can be here.
+fn a_group(purpose: &str) -> Option<Group> {
+    if !rustix::process::geteuid().is_root() {
+        skip("a control group needs root");
+        return None;
+    }
+    let group = Group::make(purpose);
+    if group.is_none() && !has_memory_controller() {
+        // Nobody could make one here: no fault of whoever runs the tests.
+        eprintln!("SKIPPED: this kernel has no control groups for memory");
+    } else if group.is_none() {
+        skip("no control group can be made here");
+    }
+    group
+}
+
+/// The server starts, since it may do with less than it asks for; and says what may come of it.
+#[test]
+fn less_memory_than_the_server_needs_for_itself_is_told() {
+    let Some(group) = a_group("small") else {
+        return;
+    };
+    group.set_limit(Some(40 << 20));
+    let procs = group.folder.join("cgroup.procs");
+    let script = "echo $$ >\"$0\" && exec \"$@\"";
+    let words = ["sh", "-c", script, procs.to_str().unwrap()];
+    let server = Server::with(Settings::default().wrapper(&words));
+    server.wait_for_log("event=little_memory");
+    let told = "needs 42 MiB of memory for itself, and there are 40 MiB";
+    assert!(server.log().contains(told), "{}", server.log());
+    Client::new(server.address(), "/a").ping().assert(200, None);
+    drop(server);
+    let root = tempfile::tempdir().unwrap();
+    let checked = Command::new(words[0])
+        .args(&words[1..])
+        .args([env!("CARGO_BIN_EXE_bitsd"), "check", "--no-config"])
+        .args(["--cores", "2", "--listen", "127.0.0.1:0", "--root"])
+        .arg(root.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.success(), "{said}");
+    assert!(
+        said.contains("# warning: the server needs 42 MiB"),
+        "{said}"
+    );
+}
+
 #[test]
 fn requests_that_the_kernel_has_no_memory_for_do_not_end_the_server() {
     const CONNECTIONS: usize = 700;
     let ping =
         "BITS_POST /a HTTP/1.1\r\nHost: x\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n";
-    if !rustix::process::geteuid().is_root() {
-        return skip("a control group needs root");
-    }
-    let Some(group) = Group::make() else {
-        if !has_memory_controller() {
-            // Nobody could make one here: no fault of whoever runs the tests.
-            return eprintln!("SKIPPED: this kernel has no control groups for memory");
-        }
-        return skip("no control group can be made here");
+    let Some(group) = a_group("scarce") else {
+        return;
     };
     let server = Server::with(Settings::default().flags(&["--cores", "1"]));
     group.take(server.pid());

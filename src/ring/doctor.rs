@@ -78,7 +78,7 @@ pub fn examine(config: &Config, is_successor: bool, deadline: Instant) -> Vec<Fi
         Err(error) => Finding::Bad(error.to_string()),
     });
     findings.extend(limits(config));
-    findings.push(memory_for_clients(config));
+    findings.extend(memory_for_clients(config));
     parts.run(&mut findings, others_in_files);
     parts.run(&mut findings, identity::certificates);
     parts.run(&mut findings, |config| {
@@ -307,19 +307,23 @@ fn counted(number: usize, what: &str) -> String {
 }
 
 /// Whether there is memory for all that the settings allow.
-fn memory_for_clients(config: &Config) -> Finding {
+fn memory_for_clients(config: &Config) -> Vec<Finding> {
     let allowance = memory::allowance(config);
+    let too_little = allowance.too_little().map(Finding::Doubtful);
     let lowered = allowance.lower(&mut config.limits.clone());
     let there_are = allowance.in_words();
-    if lowered.is_empty() {
-        return Finding::Good(format!("{there_are} can be had for all that limits allow"));
-    }
-    let lowered = memory::in_words(&lowered);
-    let said = format!("{there_are} are less than all that limits allow: a start lowers {lowered}");
-    match &allowance.limit.set_by {
-        memory::SetBy::Machine => Finding::Good(said),
-        set_by => Finding::Doubtful(format!("{said}; {}", set_by.remedy())),
-    }
+    let for_clients = if lowered.is_empty() {
+        Finding::Good(format!("{there_are} can be had for all that limits allow"))
+    } else {
+        let lowered = memory::in_words(&lowered);
+        let said =
+            format!("{there_are} are less than all that limits allow: a start lowers {lowered}");
+        match &allowance.limit.set_by {
+            memory::SetBy::Machine => Finding::Good(said),
+            set_by => Finding::Doubtful(format!("{said}; {}", set_by.remedy())),
+        }
+    };
+    too_little.into_iter().chain([for_clients]).collect()
 }
 
 /// What the shards need at a time: threads, and locked memory for their body blocks.

@@ -74,6 +74,14 @@ pub fn alone_bytes_max() -> u64 {
 /// Lowers what the settings set higher than there is memory for, and says so.
 pub fn fit(config: &mut Config) -> Allowance {
     let allowance = allowance(config);
+    if let Some(why) = allowance.too_little() {
+        let event = "little_memory";
+        tracing::warn!(
+            event,
+            why,
+            "there is not the memory that the server needs for itself"
+        );
+    }
     let lowered = allowance.lower(&mut config.limits);
     if !lowered.is_empty() {
         let event = "bounds_lowered";

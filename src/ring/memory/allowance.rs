@@ -37,7 +37,9 @@ const SESSIONS_BYTES_MIN: u64 = 256 << 10;
 pub struct Allowance {
     /// The limit that leaves least.
     pub limit: MemoryLimit,
-    /// What it leaves.
+    /// What the server needs of it for itself,
+    own: u64,
+    /// and what it leaves.
     left: u64,
     shards: u64,
     /// What a connection takes at the most.
@@ -67,12 +69,13 @@ impl Lowered {
 impl Allowance {
     /// Under these settings, and what limits memory.
     pub fn of(config: &Config, limits: Vec<MemoryLimit>) -> Self {
+        let own_of = |limit: &MemoryLimit| match limit.set_by.counts_what_is_unused() {
+            true => needed(config),
+            false => needed_in_use(config),
+        };
         let left_of = |limit: &MemoryLimit| {
-            let own = match limit.set_by.counts_what_is_unused() {
-                true => needed(config),
-                false => needed_in_use(config),
-            };
-            limit.bytes.saturating_sub(limit.taken).saturating_sub(own)
+            let left = limit.bytes.saturating_sub(limit.taken);
+            left.saturating_sub(own_of(limit))
         };
         let unlimited = MemoryLimit {
             bytes: u64::MAX,
@@ -84,6 +87,7 @@ impl Allowance {
         let head = blocks::block_bytes(config.limits.head_bytes_max);
         let is_secure = config.listeners.iter().any(|listener| listener.tls);
         Self {
+            own: own_of(&limit),
             left: left_of(&limit),
             shards: config.cores as u64,
             connection: blocks::head_block_bytes(config.limits.head_bytes_max) as u64
@@ -151,6 +155,23 @@ impl Allowance {
             of_shard(OF_TOMBSTONES, weight::TOMBSTONE_BYTES),
         );
         lowered
+    }
+
+    /// That there is less than the server needs for itself, and what helps, if so. Where memory
+    /// counts before it is used, the kernel has been asked for all of that
+    /// ([`crate::ring::probe::memory`]).
+    pub fn too_little(&self) -> Option<String> {
+        let is_asked = self.limit.set_by.counts_what_is_unused();
+        (self.left == 0 && !is_asked).then(|| {
+            format!(
+                "the server needs {} of memory for itself, and there are {} ({}): the kernel may end it; {}, or lower \
+                 cores, limits.body_blocks_per_shard or limits.block_bytes",
+                quantity::render_size(self.own),
+                quantity::render_size(self.limit.bytes),
+                self.limit.set_by,
+                self.limit.set_by.remedy()
+            )
+        })
     }
 
     /// How much there is, and what says so.
@@ -247,5 +268,22 @@ mod tests {
         assert!(limits.sessions_per_shard_max > 100);
         let told = "connections_per_shard_max from 16384 to 64, connections_per_client_max";
         assert!(lowered.starts_with(told), "{lowered}");
+    }
+
+    #[test]
+    fn less_than_the_server_needs_for_itself_is_told() {
+        let config = config();
+        let too_little =
+            |bytes, set_by| Allowance::of(&config, vec![limit(bytes, set_by)]).too_little();
+        let group = || SetBy::Group("g".into());
+        let told = too_little(30 * MIB, group()).unwrap();
+        assert!(
+            told.contains("needs 42 MiB of memory for itself, and there are 30 MiB (g)"),
+            "{told}"
+        );
+        assert!(told.contains("raise MemoryMax="), "{told}");
+        assert_eq!(too_little(43 * MIB, group()), None);
+        // Of these a start is refused before.
+        assert_eq!(too_little(30 * MIB, SetBy::Addresses), None);
     }
 }
