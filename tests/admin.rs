@@ -584,6 +584,42 @@ fn a_server_that_is_drained_twice_and_stopped_finishes_what_is_under_way() {
     assert!(!watched.server.log().contains("stopped_at_once"));
 }
 
+/// Goal: who asks for a stop gets one, also where the server is making way for a new program; and
+/// who asks for a new program hears that none comes. Method: a fragment that takes its time, and
+/// all of them meanwhile.
+#[test]
+fn a_stop_that_is_asked_for_while_the_server_makes_way_holds() {
+    let mut watched = Watched::with(Settings::default(), "[limits]\nshutdown_ms_max = 60000\n");
+    let mut client = Client::create(watched.server.address(), "/a.bin");
+    client.send_part(&fragment(0..200_000), 100_000);
+    watched.server.wait_for_part(client.session(), 100_000);
+    watched.server.make_way();
+    watched.server.wait_for_log("event=making_way");
+    wait_until("it says what it waits for", || {
+        let status = text(&watched.command(&["status"]));
+        status.contains("making way for the new program, and waits for 1 connection to end")
+    });
+    watched.server.make_way();
+    watched.server.wait_for_log("event=still_making_way");
+    let not_replaced = || watched.server.log().matches("event=not_replaced").count();
+    assert_eq!(not_replaced(), 0);
+    let drain = || text(&watched.command(&["drain"]));
+    let said = drain();
+    assert!(said.contains("no new program takes its place"), "{said}");
+    wait_until("the log says so", || not_replaced() == 1);
+    watched.server.wait_for_log("event=stopping");
+    wait_until("a second order says that it is nothing new", || {
+        drain().contains("nothing new: the server is stopping, and waits for 1 connection")
+    });
+    watched.server.make_way();
+    wait_until("the log says that none comes", || not_replaced() == 2);
+    client.send_rest(100_000, 200_000, 100_000);
+    assert_eq!(watched.server.wait().code(), Some(0));
+    let log = watched.server.log();
+    assert_eq!(log.matches("event=started").count(), 1, "{log}");
+    assert!(log.contains("synced=true"), "{log}");
+}
+
 #[test]
 fn whoever_is_silent_keeps_nobody_from_the_interface() {
     let watched = Watched::start("");

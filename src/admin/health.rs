@@ -32,6 +32,8 @@ pub struct Readings {
     pub shards: Vec<ShardBeat>,
     /// The server is stopping.
     pub is_draining: bool,
+    /// It does so for a new program, which takes its place.
+    pub makes_way: bool,
     /// That are open: a server that stops waits for them.
     pub connections: u64,
     /// Bytes of former starts' journals that were read back, of so many.
@@ -80,6 +82,7 @@ impl Readings {
             ledger_wrong: metrics.ledger.wrong(),
             ledger_waits_ms: metrics.ledger.oldest_waits_ms(now_ms),
             stores: metrics.objects.wrong(),
+            makes_way: metrics.makes_way.get() != 0,
             is_draining: (metrics.shards.iter()).any(|shard| shard.is_draining.get() != 0),
             events_owed: (metrics.shards.iter().flat_map(|shard| &shard.events))
                 .map(|target| target.pending.get())
@@ -210,11 +213,16 @@ impl Health {
 pub fn judge(readings: &Readings) -> Health {
     let mut not_ready = Vec::new();
     if readings.is_draining {
+        let word = word_of_end(readings);
         let why = match to_end(readings) {
-            None => "the server is stopping".to_owned(),
-            Some(those) => format!("the server is stopping, and {those}"),
+            None => format!("the server is {word}"),
+            Some(those) => format!("the server is {word}, and {those}"),
         };
-        not_ready.push(Reason::new("draining", why, "wait for the next start"));
+        let remedy = match readings.makes_way {
+            true => "wait: the new program begins by itself",
+            false => "wait for the next start",
+        };
+        not_ready.push(Reason::new("draining", why, remedy));
     }
     if let Some(why) = recovering(readings) {
         not_ready.push(Reason::new("recovering", why, "wait"));
@@ -354,6 +362,14 @@ pub fn recovering(readings: &Readings) -> Option<String> {
     }
 }
 
+/// What a server that comes to its end does.
+pub fn word_of_end(readings: &Readings) -> &'static str {
+    match readings.makes_way {
+        true => "making way for the new program",
+        false => "stopping",
+    }
+}
+
 /// What a server that stops waits for, if anything.
 pub fn to_end(readings: &Readings) -> Option<String> {
     match readings.connections {
@@ -441,6 +457,7 @@ mod tests {
             now_ms: 101_000,
             shards: vec![shard; 2],
             is_draining: false,
+            makes_way: false,
             connections: 3,
             journals: (0, 0),
             premises: vec![Premises {
@@ -486,6 +503,15 @@ mod tests {
         };
         let why = judge(&draining).not_ready[0].why.clone();
         assert!(why.contains("waits for 3 connections"), "{why}");
+        let making_way = Readings {
+            makes_way: true,
+            ..draining
+        };
+        let reason = judge(&making_way).not_ready.remove(0);
+        let expected =
+            "the server is making way for the new program, and waits for 3 connections to end";
+        assert_eq!(reason.why, expected);
+        assert!(reason.remedy.contains("begins by itself"), "{reason:?}");
         let recovering = |r: &mut Readings| r.shards[1].is_recovering = true;
         assert_eq!(after(recovering), not_ready("recovering"));
         let half_read = Readings {

@@ -270,8 +270,14 @@ fn obey(overview: &Overview, order: Order) -> AdminAnswer {
         Order::Drain => {
             let reasons = overview.health().not_ready;
             let under_way = reasons.iter().find(|reason| reason.reason == "draining");
+            // An end for a new program is not the one that is asked for.
+            let makes_way = overview.house.metrics().makes_way.get() != 0;
             overview.house.drain();
             match under_way {
+                _ if makes_way => AdminAnswer::outcome(
+                    200,
+                    "the server stops when running requests are finished, and no new program takes its place",
+                ),
                 None => {
                     AdminAnswer::outcome(200, "the server stops when running requests are finished")
                 }

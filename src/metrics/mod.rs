@@ -48,6 +48,8 @@ pub struct Metrics {
     pub journals_bytes: Gauge,
     /// So many of them were read back.
     pub journals_read: Gauge,
+    /// An end that has begun is for a new program, which takes the place of this one: 1 or 0.
+    pub makes_way: Gauge,
     /// Shelves that were not there at the start, if any.
     pub shelves_missing: OnceLock<Vec<PathBuf>>,
     /// The custody ledger.
@@ -69,6 +71,7 @@ impl Metrics {
             disk_tried_ms: Gauge::default(),
             journals_bytes: Gauge::default(),
             journals_read: Gauge::default(),
+            makes_way: Gauge::default(),
             shelves_missing: OnceLock::new(),
             ledger: Arc::default(),
             objects: ObjectMetrics::default(),

@@ -70,10 +70,16 @@ impl Herald {
         }
     }
 
-    /// Tells of an end, of which this is the word. Requests have so much time left, and what
-    /// follows them may take so much more.
-    pub fn tell_of_end(&self, word: &str, left: Duration, more: Duration) {
+    /// An end begins, or becomes another one: for good, or for a new program.
+    pub fn begin_end(&self, makes_way: bool) {
+        self.metrics.makes_way.set(u64::from(makes_way));
+    }
+
+    /// Tells of an end. Requests have so much time left, and what follows them may take so much
+    /// more.
+    pub fn tell_of_end(&self, left: Duration, more: Duration) {
         let readings = Readings::of(&self.metrics, turn::coarse_ms());
+        let word = health::word_of_end(&readings);
         let awaited: Vec<_> = health::recovering(&readings)
             .into_iter()
             .chain(health::to_end(&readings))

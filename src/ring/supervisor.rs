@@ -275,12 +275,8 @@ impl<'a> Supervisor<'a> {
     }
 
     fn tell_of_end(&self) {
-        let word = match self.then {
-            Ended::Stopped => "stopping",
-            Ended::MadeWay => "making way for the new program",
-        };
         let more = SYNC_PATIENCE + AFTERWARDS;
-        self.herald.tell_of_end(word, self.left(), more);
+        self.herald.tell_of_end(self.left(), more);
     }
 
     /// Makes the stop safe against a power cut, and gives whether it is. For a program that takes
@@ -345,15 +341,19 @@ impl<'a> Supervisor<'a> {
         let is_signal = wish == Wish::Stop;
         let is_second = is_signal && std::mem::replace(&mut self.is_signalled, true);
         if self.deadline.is_none() {
-            tracing::info!(
-                event = "stopping",
-                "stopping: running requests may finish; a second signal stops at once"
-            );
-            service::stopping();
+            tell_stopping();
+            // Whoever has asked for the new program hears no more of it.
+            if self.checking.is_some() || self.is_to_make_way {
+                tell_stop_instead();
+            }
             self.begin_to_end(start, Ended::Stopped);
         } else if self.then == Ended::MadeWay {
-            self.then = Ended::Stopped;
+            tell_stopping();
             tell_stop_instead();
+            self.then = Ended::Stopped;
+            self.herald.begin_end(false);
+            self.tell_of_end();
+            begin_to_sync(self.directories);
         } else if !is_second {
             let event = "still_stopping";
             tracing::info!(
@@ -371,8 +371,14 @@ impl<'a> Supervisor<'a> {
     /// Asks the program that is there now whether it could serve, on a thread of its own: it looks
     /// at disks.
     fn ask_successor(&mut self) {
-        if self.deadline.is_some() {
-            return;
+        match self.then {
+            _ if self.deadline.is_none() => {}
+            Ended::Stopped => return tell_stop_instead(),
+            Ended::MadeWay => {
+                let event = "still_making_way";
+                tracing::info!(event, "making way already: running requests may finish");
+                return;
+            }
         }
         // Its sessions would be read back twice.
         if self.preparing > 0 {
@@ -417,7 +423,7 @@ impl<'a> Supervisor<'a> {
     fn note_checked(&mut self, start: &Start, result: Result<(), String>) {
         self.checking = None;
         match result {
-            // A server that stops meanwhile stops.
+            // A server that stops meanwhile stops, and has said so.
             _ if self.deadline.is_some() => {}
             Ok(()) => {
                 let event = "making_way";
@@ -437,6 +443,7 @@ impl<'a> Supervisor<'a> {
         let keeps_listeners =
             then == Ended::MadeWay || start.listening.is_managed || service::is_managed();
         self.then = then;
+        self.herald.begin_end(then == Ended::MadeWay);
         if self.recovering > 0 {
             // Shards that have read back all serve what comes until they have come to their end.
             let _best_effort = self.directories.forget_clean_stop(self.generation, false);
@@ -457,10 +464,19 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-/// Who was to make way for a new program has heard of a stop before that one began.
+fn tell_stopping() {
+    let event = "stopping";
+    tracing::info!(
+        event,
+        "stopping: running requests may finish; a second signal stops at once"
+    );
+    service::stopping();
+}
+
+/// Who was to make way for a new program, or is asked to, stops instead.
 fn tell_stop_instead() {
     let event = "not_replaced";
-    tracing::info!(event, "no new program begins: the server is asked to stop");
+    tracing::info!(event, "no new program begins: the server is stopping");
 }
 
 fn tell_not_replaced(why: &dyn std::fmt::Display) {
