@@ -1044,6 +1044,62 @@ fn a_reload_says_what_has_changed_or_what_is_wrong() {
 }
 
 /// What is open stays in use: only a start opens what stands there now.
+/// Goal: what waits for the next start leaves nobody's upload behind in silence. Method: settings
+/// with another work directory, or with another root that has one of its own, beside a server that
+/// has an unfinished upload; and without one.
+#[test]
+fn uploads_that_the_next_start_would_leave_behind_are_told_of() {
+    let (folder, root) = folder_and_root();
+    let at = |name: &str| folder.path().join(name);
+    for name in ["work", "other"] {
+        std::fs::create_dir(at(name)).unwrap();
+        support::host::allow(&at(name), 0o700);
+    }
+    let (file, socket) = (at("bitsd.toml"), at("admin.sock"));
+    let write = |lines: &str| {
+        let own = format!("listen = \"127.0.0.1:0\"\ncores = 1\nadmin_socket = {socket:?}\n");
+        std::fs::write(&file, own + lines).unwrap();
+    };
+    let as_before = format!("root = {root:?}\n");
+    write(&as_before);
+    let script = "exec \"$1\" serve --config \"$0\"";
+    let words = ["sh", "-c", script, file.to_str().unwrap()];
+    let server = Server::on(&root, Settings::default().wrapper(&words));
+    let run = |command: &str| {
+        let output = bitsd(&[command]).arg("--config").arg(&file).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        text(&output)
+    };
+    let told = |path: &Path| {
+        format!(
+            "1 unfinished upload in the work directory {}, and these settings keep theirs in {}",
+            root.join(".bitsd").display(),
+            path.display()
+        )
+    };
+    let moved = format!("{as_before}work_dir = {:?}\n", at("work"));
+    write(&moved);
+    let said = run("reload") + &run("check");
+    assert!(!said.contains("unfinished upload in"), "{said}");
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    let said = run("check");
+    assert!(said.contains(&told(&at("work"))), "{said}");
+    let other = (format!("root = {:?}\n", at("other")), at("other/.bitsd"));
+    for (lines, work) in [(moved, at("work")), other] {
+        write(&lines);
+        let said = run("reload");
+        assert!(said.contains(&told(&work)), "{said}");
+        assert!(said.contains("waits for the next start"), "{said}");
+    }
+    write(&as_before);
+    let said = run("reload") + &run("check");
+    assert!(!said.contains("unfinished upload in"), "{said}");
+    client.send(fragment(10..20)).assert(200, None);
+    client.close().assert(200, None);
+}
+
 #[test]
 fn a_reload_says_that_a_root_is_not_the_one_that_was_opened() {
     let place = tempfile::tempdir().unwrap();

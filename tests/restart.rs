@@ -694,7 +694,8 @@ fn nobody_gets_the_work_directory_between_two_programs() {
     assert!(said.contains("another bitsd"), "{said}");
 }
 
-/// The addresses are in use by the server that asks.
+/// The addresses are in use by the server that asks. Its unfinished uploads would be nobody's, and
+/// so it goes on for as long as there are any.
 #[test]
 fn a_program_that_has_another_work_directory_takes_over() {
     let _alone = alone();
@@ -707,7 +708,15 @@ fn a_program_that_has_another_work_directory_takes_over() {
     let mut server = Server::with(settings.flags(&["--listen", &address]));
     let file = server.root().with_extension("toml");
     let text = format!("work_dir = {:?}\n{}", work.path(), server.settings().file);
+    let mut client = Client::create(server.address(), "/before.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
     std::fs::write(file, text).unwrap();
+    server.make_way();
+    server.wait_for_log("event=not_replaced");
+    let log = server.log();
+    assert!(log.contains("1 unfinished upload in"), "{log}");
+    client.send(fragment(10..20)).assert(200, None);
+    client.close().assert(200, None);
     replace(&server);
     assert!(work.path().join("lock").exists());
     let mut client = Client::create(server.address(), "/a.bin");

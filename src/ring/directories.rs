@@ -17,6 +17,7 @@ mod beside;
 mod doubts;
 pub mod farewell;
 mod former;
+mod left_behind;
 mod taking;
 
 use std::collections::BTreeMap;
@@ -45,6 +46,7 @@ pub use doubts::{FolderDoubt, keeps_all, refuse_replacing};
 use farewell::Unsynced;
 use former::Listed;
 pub use former::named_in;
+pub use left_behind::LeftBehind;
 pub use taking::look_at_root;
 use taking::{Made, lock, make_default_root, open_or_make};
 

@@ -97,6 +97,9 @@ pub fn examine(config: &Config, is_successor: bool, deadline: Instant) -> Vec<Fi
     // Where they do not answer, nothing is taken that a server may have.
     let (mut directories, mut is_running) =
         (parts.within(folders::directories)).unwrap_or_else(|why| (vec![why], true));
+    if is_successor {
+        parts.run(&mut directories, folders::left_behind);
+    }
     if !is_running && (is_successor || parts.within(running::is_there).unwrap_or(true)) {
         is_running = true;
         let what = "a server of these settings runs, with another work directory or other roots: its addresses are its own";

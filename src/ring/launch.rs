@@ -68,7 +68,7 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let begun = Instant::now();
     let ready = prepare(&mut config, std::mem::take(&mut source.handed.locks))?;
     let (news_sender, news) = catch_signals()?;
-    let Some((listening, doors)) = listen(&config, source.handed, &mut source.successor)? else {
+    let Some((listening, doors)) = listen(&config, &ready, &mut source)? else {
         return Ok(());
     };
     let config = Arc::new(config);
@@ -149,9 +149,10 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
 /// waited for an address.
 fn listen(
     config: &Config,
-    handed: Handed,
-    successor: &mut Successor,
+    ready: &Prepared,
+    source: &mut Source,
 ) -> Result<Option<(Listening, Doors)>, LaunchError> {
+    let handed = std::mem::take(&mut source.handed);
     let listening = match Listening::begin(config, handed) {
         Err(_) if stop_wish::is_noted() => {
             service::stopping();
@@ -166,7 +167,9 @@ fn listen(
         begun => begun?,
     };
     let doors = Doors::open(config).map_err(LaunchError::Admin)?;
-    successor.makes_free(&listening.addresses, &doors.addresses());
+    let work = ready.directories.shelves().work();
+    let (successor, addresses) = (&mut source.successor, &listening.addresses);
+    successor.goes_on_with(addresses, &doors.addresses(), work.path());
     Ok(Some((listening, doors)))
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 
-use super::directories::{Directories, Ground, refuse_replacing};
+use super::directories::{Directories, Ground, LeftBehind, refuse_replacing};
 use super::doctor;
 use super::launch_error::{BadRoot, LaunchError};
 use super::ledger;
@@ -208,6 +208,7 @@ impl Reloader {
         courier::look(&read)?;
         look_at_ledger(&read)?;
         look_at_directories(&self.config, &read)?;
+        let left = directories.left_behind_by(&read.work_dir);
         let (config, needs_restart) = config::adopt(&self.config, read);
         if let Some(why) = rights::ruled_by_clients(&config) {
             return Err(LaunchError::RuledByClients(why).into());
@@ -250,7 +251,7 @@ impl Reloader {
         self.verifier.accept_for(acceptance);
         let in_files = material.as_ref().map(|now| now.changes(&self.material));
         let changed = changes(&self.config, &config, in_files.unwrap_or_default());
-        doubts.extend(tell_of_doubts(&self.config, &config));
+        doubts.extend(tell_of_doubts(&self.config, &config, left));
         observe::adopt(config.log_format, config.log_level);
         self.objects.know(config.stores());
         self.config = config;
@@ -259,13 +260,7 @@ impl Reloader {
             self.material = material;
         }
         self.material.tell();
-        for key in &needs_restart {
-            tracing::warn!(
-                event = "needs_restart",
-                key,
-                "this setting changes with the next start only"
-            );
-        }
+        tell_what_waits(&needs_restart);
         tracing::info!(event = "reloaded", changed, "the settings were reloaded");
         let waiting = needs_restart
             .iter()
@@ -292,11 +287,23 @@ fn changes(before: &Config, now: &Config, in_files: Vec<String>) -> String {
     }
 }
 
-/// Warns of what is doubtful about new settings, and was not before; returns it.
-fn tell_of_doubts(before: &Config, now: &Config) -> Vec<String> {
+fn tell_what_waits(keys: &[&str]) {
+    for key in keys {
+        tracing::warn!(
+            event = "needs_restart",
+            key,
+            "this setting changes with the next start only"
+        );
+    }
+}
+
+/// Warns of what is doubtful about new settings, and was not before; returns it. What the next
+/// start would leave behind is told each time, as the keys that wait for it.
+fn tell_of_doubts(before: &Config, now: &Config, left: Option<LeftBehind>) -> Vec<String> {
     let known = before.doubts();
     let mut new = now.doubts();
     new.retain(|doubt| !known.contains(doubt));
+    new.extend(left.map(|left| left.to_string()));
     new.iter().for_each(|doubt| probe::tell_of_doubt(doubt));
     new
 }

@@ -38,6 +38,9 @@ const SAID_BYTES_MAX: u64 = 2_000;
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// What a program says that can go on, before anything else.
 pub const ANSWER: &str = "bitsd can go on\n";
+/// By this it is told where the uploads are that it is to go on with. A version that does not know
+/// it does without.
+pub const WORK_OF_PREDECESSOR: &str = "BITSD_GOES_ON_WITH";
 /// By this a program is asked whether it can go on with what it is handed.
 const QUESTION: [&str; 3] = ["check", "--quiet", "--successor"];
 
@@ -49,6 +52,8 @@ pub struct Successor {
     words: Vec<OsString>,
     /// The addresses that it can count on.
     free: MadeFree,
+    /// The work directory of the server that makes way.
+    work: PathBuf,
 }
 
 impl Successor {
@@ -66,11 +71,13 @@ impl Successor {
             program: program.unwrap_or_else(|| PathBuf::from(THIS_PROGRAM)),
             words,
             free: MadeFree::default(),
+            work: PathBuf::new(),
         }
     }
 
-    /// The same, from a server that has these addresses.
-    pub fn makes_free(&mut self, listeners: &[Address], admin: &[SocketAddr]) {
+    /// The same, from a server that has these addresses and this work directory.
+    pub fn goes_on_with(&mut self, listeners: &[Address], admin: &[SocketAddr], work: &Path) {
+        work.clone_into(&mut self.work);
         self.free = MadeFree {
             listeners: listeners.iter().map(|one| one.address).collect(),
             admin: admin.to_vec(),
@@ -89,6 +96,7 @@ impl Successor {
             .args(QUESTION)
             .args(self.words.iter().skip(2))
             .env(MadeFree::VARIABLE, self.free.to_text())
+            .env(WORK_OF_PREDECESSOR, &self.work)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

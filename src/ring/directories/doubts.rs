@@ -7,11 +7,11 @@ use std::sync::Arc;
 use indicatif::HumanBytes;
 use rustix::fs::StatVfs;
 
-use super::{Directories, Ground, WORK_DIR_NAME};
+use super::{Directories, Ground, LeftBehind, WORK_DIR_NAME};
 use crate::config::Config;
 use crate::named_file;
 use crate::ring::launch_error::{BadRoot, LaunchError};
-use crate::ring::owner::what_it_holds;
+use crate::ring::owner::{Purpose, what_it_holds};
 use crate::ring::space::figures;
 use crate::ring::strangers;
 use crate::ring::work_folder::{Holds, WorkFolder};
@@ -24,6 +24,8 @@ use crate::vigil;
 pub enum FolderDoubt {
     /// Unfinished uploads lie in a folder that the settings do not use, and no server does.
     FormerWorkDir { path: PathBuf, work_dir: PathBuf },
+    /// The same, and a server that runs has that folder: it was started by other settings.
+    LeftBehind(LeftBehind),
     /// Something in a folder of ours is somebody else's.
     Shared { path: PathBuf, found: String },
     /// The file system of a folder cannot sync folders.
@@ -42,7 +44,7 @@ impl FolderDoubt {
     /// Its name in the log.
     pub fn event(&self) -> &'static str {
         match self {
-            Self::FormerWorkDir { .. } => "former_work_dir",
+            Self::FormerWorkDir { .. } | Self::LeftBehind(_) => "former_work_dir",
             Self::Shared { .. } => "work_dir_shared",
             Self::NamesUnsynced { .. } => "names_unsynced",
             Self::InTheWay { .. } => "work_dir_disturbed",
@@ -63,6 +65,7 @@ impl std::fmt::Display for FolderDoubt {
                      or remove it if they may be lost"
                 )
             }
+            Self::LeftBehind(left) => left.fmt(f),
             Self::Shared { path, found } => write!(
                 f,
                 "there are things in {} that are not the server's ({found}): it leaves them as they are; move them \
@@ -129,12 +132,17 @@ impl Directories {
         {
             return None;
         }
-        // That of another server that runs, it is not for us to judge.
-        let is_free = folder
-            .lock_for_now(LOCK_NAME)
-            .is_ok_and(|lock| lock.is_some());
         let work_dir = self.shelves.work().path().to_owned();
-        is_free.then_some(FolderDoubt::FormerWorkDir { path, work_dir })
+        match (folder.lock_for_now(LOCK_NAME).ok()?, self.purpose) {
+            (Some(_), _) => Some(FolderDoubt::FormerWorkDir { path, work_dir }),
+            // Nobody has the work directory of these settings, so that the server that runs is
+            // perhaps the one that is to be started again with them.
+            (None, Purpose::Check) => {
+                LeftBehind::of(&[folder], &work_dir).map(FolderDoubt::LeftBehind)
+            }
+            // That of another server, it is not for us to judge.
+            (None, Purpose::Serve) => None,
+        }
     }
 }
 

@@ -10,10 +10,11 @@ use rustix::io::Errno;
 use super::Finding;
 use crate::config::Config;
 use crate::ring::account;
-use crate::ring::directories::{Directories, WORK_DIR_NAME, keeps_all, look_at_root};
+use crate::ring::directories::{Directories, LeftBehind, WORK_DIR_NAME, keeps_all, look_at_root};
 use crate::ring::handed::HandedLocks;
 use crate::ring::launch_error::{BadRoot, LaunchError};
 use crate::ring::owner::Purpose;
+use crate::ring::successor::WORK_OF_PREDECESSOR;
 use crate::ring::work_folder::hold::OTHERS_WRITE;
 use crate::ring::work_folder::{BadFolder, WorkFolder};
 use crate::vigil;
@@ -107,6 +108,15 @@ pub(super) fn directories(config: &Config) -> (Vec<Finding>, bool) {
         }
         Err(error) => (vec![Finding::Bad(error.to_string())], false),
     }
+}
+
+/// Uploads of the server that makes way for these settings, which they would leave behind. Nobody
+/// sees that start, and so it is refused: whoever means it stops that server and starts another.
+pub(super) fn left_behind(config: &Config) -> Option<Finding> {
+    let path = std::env::var_os(WORK_OF_PREDECESSOR).filter(|path| !path.is_empty())?;
+    let left = LeftBehind::at(Path::new(&path), &config.work_dir)?;
+    let why = format!("{left}; or, if they may begin again, stop the server and start it");
+    Some(Finding::Bad(why))
 }
 
 /// What the first start makes.
