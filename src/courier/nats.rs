@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::{self, Context};
 use async_nats::{ClientError, ConnectOptions, Event, HeaderMap, connection::State};
 use tokio::runtime::Builder;
@@ -199,7 +200,10 @@ async fn serve(
         tokio::spawn(async move {
             let published = publish(context, subject, order.id, order.body);
             let outcome = match tokio::time::timeout(timeout, published).await {
-                Ok(Ok(())) => Ok(()),
+                Ok(Ok(ack)) => match names_message(&ack) {
+                    true => Ok(()),
+                    false => Err(NO_MESSAGE.to_owned()),
+                },
                 Ok(Err(error)) if error.kind() != PublishErrorKind::TimedOut => {
                     Err(error.to_string())
                 }
@@ -216,11 +220,39 @@ async fn publish(
     subject: String,
     id: String,
     body: Vec<u8>,
-) -> Result<(), PublishError> {
+) -> Result<PublishAck, PublishError> {
     let mut headers = HeaderMap::new();
     headers.insert("Nats-Msg-Id", id);
     headers.insert("Content-Type", FORM);
     let sent = context.publish_with_headers(subject, headers, body.into());
     // Of a duplicate too: it is there.
-    sent.await?.await.map(drop)
+    sent.await?.await
+}
+
+/// Whether an answer says which message of which stream the event is: a stream begins with 1, and
+/// has a name. Whoever else hears the subject may answer as well.
+fn names_message(ack: &PublishAck) -> bool {
+    !ack.stream.is_empty() && ack.sequence > 0
+}
+
+/// What answers with anything else.
+const NO_MESSAGE: &str = "what answers names no message of a stream: look who else answers to the \
+                          subject, and whether JetStream has a stream for it";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_names_no_message_of_a_stream_says_nothing() {
+        for (answer, says_so) in [
+            (r#"{"stream":"UP","seq":1}"#, true),
+            (r#"{"stream":"UP","seq":7,"duplicate":true}"#, true),
+            (r#"{"stream":"","seq":1}"#, false),
+            (r#"{"stream":"UP","seq":0}"#, false),
+        ] {
+            let ack = serde_json::from_str(answer).unwrap();
+            assert_eq!(names_message(&ack), says_so, "{answer}");
+        }
+    }
 }
