@@ -227,14 +227,14 @@ impl Bucket for S3Bucket {
 
     async fn parts(&self, key: &str, upload: &str) -> Result<Vec<Part>, StoreTrouble> {
         let mut all = Vec::new();
-        let mut marker = None;
-        loop {
+        let mut marker: Option<String> = None;
+        for _page in 0..PARTS_MAX {
             let client = self.client.get().await;
             let request = (client.list_parts())
                 .bucket(&self.bucket)
                 .key(key)
                 .upload_id(upload)
-                .set_part_number_marker(marker.take());
+                .set_part_number_marker(marker.clone());
             let page = self.answer(silence(0), request.send()).await?;
             for part in page.parts() {
                 let number = part
@@ -250,12 +250,21 @@ impl Bucket for S3Bucket {
                     });
                 }
             }
+            let is_empty = page.parts().is_empty();
             let next = page.next_part_number_marker;
             match page.is_truncated {
-                Some(true) if next.is_some() && all.len() < PARTS_MAX => marker = next,
+                Some(true) if next.is_some() && all.len() < PARTS_MAX => {
+                    // It would be asked the same for ever.
+                    if is_empty || place(next.as_deref()) <= place(marker.as_deref()) {
+                        break;
+                    }
+                    marker = next;
+                }
                 _ => return Ok(all),
             }
         }
+        let why = "it lists parts without end, and does not get on with that";
+        Err(StoreTrouble::Unreadable(why.to_owned()))
     }
 
     async fn complete(
@@ -347,6 +356,11 @@ fn marks(object: &Object) -> std::collections::HashMap<String, String> {
         marks.insert(DIGEST_MARK.to_owned(), Hex(sha256).to_string());
     }
     marks
+}
+
+/// The number of the part that a page of a list ends with.
+fn place(marker: Option<&str>) -> Option<u32> {
+    marker.and_then(|marker| marker.parse().ok())
 }
 
 fn condition(object: &Object) -> Option<String> {
@@ -445,7 +459,11 @@ const PARTS_MAX: usize = 10_000;
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
 
     use super::*;
 
@@ -453,15 +471,7 @@ mod tests {
     #[tokio::test]
     async fn a_store_that_says_nothing_is_a_try_that_failed() {
         let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        let place = StorePlace {
-            bucket: "b".to_owned(),
-            region: "r".to_owned(),
-            endpoint: Some(format!("http://{}", silent.local_addr().unwrap())),
-            path_style: true,
-            ca: Default::default(),
-        };
-        let mut bucket = S3Bucket::open(&place).await.unwrap();
-        bucket.client.give_credentials();
+        let mut bucket = bucket_at(&silent).await;
         bucket.silence_max = Duration::from_millis(200);
         let file = tempfile::tempfile().unwrap();
         // More than any buffer on the way takes.
@@ -491,6 +501,55 @@ mod tests {
         };
         let asked = tokio::time::timeout(Duration::from_secs(60), asked).await;
         assert!(asked.is_ok(), "it is waited for");
+    }
+
+    /// A bucket of a store that listens there.
+    async fn bucket_at(listener: &TcpListener) -> S3Bucket {
+        let place = StorePlace {
+            bucket: "b".to_owned(),
+            region: "r".to_owned(),
+            endpoint: Some(format!("http://{}", listener.local_addr().unwrap())),
+            path_style: true,
+            ca: Default::default(),
+        };
+        let bucket = S3Bucket::open(&place).await.unwrap();
+        bucket.client.give_credentials();
+        bucket
+    }
+
+    /// A list of parts that says each time that more follows.
+    #[tokio::test]
+    async fn a_list_that_does_not_end_is_not_asked_for_ever() {
+        const PART: &str = "<Part><PartNumber>1</PartNumber><Size>9</Size><ETag>e</ETag></Part>";
+        for (parts, asked_max) in [("", 1), (PART, 2)] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let bucket = bucket_at(&listener).await;
+            let asked = Arc::new(AtomicUsize::new(0));
+            let count = Arc::clone(&asked);
+            thread::spawn(move || {
+                for stream in listener.incoming() {
+                    let mut stream = stream.unwrap();
+                    let _head = stream.read(&mut [0; 8_192]).unwrap();
+                    count.fetch_add(1, Ordering::SeqCst);
+                    let body = format!(
+                        "<ListPartsResult><IsTruncated>true</IsTruncated>\
+                         <NextPartNumberMarker>1</NextPartNumberMarker>{parts}</ListPartsResult>"
+                    );
+                    let answer = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                        body.len()
+                    );
+                    stream.write_all(answer.as_bytes()).unwrap();
+                }
+            });
+            let listed = tokio::time::timeout(Duration::from_secs(10), bucket.parts("k", "u"));
+            let listed = listed.await.expect("it is asked without end");
+            assert!(
+                matches!(listed, Err(StoreTrouble::Unreadable(_))),
+                "{listed:?}"
+            );
+            assert_eq!(asked.load(Ordering::SeqCst), asked_max);
+        }
     }
 
     #[track_caller]
