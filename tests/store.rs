@@ -22,6 +22,7 @@ use support::backend::{Act, Backend};
 use support::bucket::{BUCKET, CREDENTIALS, Fate, Moto, Proxy, close_at_last, leftovers, sent};
 use support::client::{Client, DISK_FULL, SESSION_NOT_FOUND, fragment};
 use support::content::content;
+use support::host::folder_in_memory;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
 
@@ -1138,6 +1139,38 @@ fn a_server_that_is_killed_goes_on_with_the_parts_that_went_ahead() {
         "{lines:?}"
     );
     store.assert_object(&server, "ahead.bin", &session, LARGE);
+}
+
+/// Its file lies beside its location, which had no store when it was begun. The start looks for it
+/// there, and aborts nothing.
+#[test]
+fn a_start_ends_no_upload_whose_file_lies_on_another_file_system() {
+    let Some(store) = Store::start() else { return };
+    let other = folder_in_memory();
+    let more = |kind: &str| {
+        let root = other.path();
+        format!(
+            "allow_overwrite = true\n[[location]]\nprefix = \"o\"\nroot = {root:?}\nstore = \"{kind}\""
+        )
+    };
+    let mut server = Server::with(store.settings(&more("none")));
+    let mut client = Client::create(server.address(), "/o/a.bin");
+    client.send(fragment(0..1).of(LARGE)).assert(200, None);
+    change(&server, "store = \"none\"", "store = \"s3\"");
+    let rest = fragment(1..11 << 20).of(LARGE);
+    client.send(rest).assert(200, None);
+    wait_until("parts are there", || store.moto.parts("a.bin") == [1, 2]);
+    server.kill9();
+    store.proxy.rule(|_, _| Fate::Pass);
+    server.restart_with(store.settings(&more("s3")));
+    client.reconnect_to(server.address());
+    client.send_rest(11 << 20, LARGE, 4 << 20);
+    client.close().assert(200, None);
+    let lines = store.proxy.lines();
+    let is_again = |line: &String| line.contains("partNumber=1&") || line.contains("?uploads ");
+    assert!(!lines.iter().any(is_again), "{lines:?}");
+    let session = client.session().to_owned();
+    store.assert_object(&server, "a.bin", &session, LARGE);
 }
 
 #[test]

@@ -110,8 +110,9 @@ enum Task {
     Stop(SessionId),
     /// Nobody wants the file of a session any more.
     Abandon(SessionId),
-    /// Ends what an earlier life of the server has left of sessions that are over.
-    CleanUp,
+    /// Ends what an earlier life of the server has left of sessions that are over: none of these
+    /// folders has their files.
+    CleanUp(Vec<Arc<OwnedFd>>),
     /// What clients of stores were made of may have changed.
     Renew,
     /// Looks whether the stores can do what is asked of them.
@@ -280,24 +281,25 @@ impl Objects {
     }
 
     /// At a start: ends what is left of sessions that are over, and tries the stores. Those that
-    /// cannot be reached in time are tried again before anything goes there.
+    /// cannot be reached in time are tried again before anything goes there. `folders` are all that
+    /// files of sessions may lie in; none if there was no note.
     ///
     /// # Errors
     /// [`Unfit`].
     pub fn begin<'s>(
         &self,
         stores: impl Iterator<Item = &'s Arc<ObjectStore>>,
-        has_notes: bool,
+        folders: Vec<Arc<OwnedFd>>,
     ) -> Fitness {
-        if has_notes {
-            let _later = self.ask(Task::CleanUp);
+        if !folders.is_empty() {
+            let _later = self.ask(Task::CleanUp(folders));
         }
         self.try_stores(stores)
     }
 
     /// When all sessions are read back: ends what is left of those that were forgotten by that.
-    pub fn end_forgotten(&self) {
-        self.ask_if_there(Task::CleanUp);
+    pub fn end_forgotten(&self, folders: Vec<Arc<OwnedFd>>) {
+        self.ask_if_there(Task::CleanUp(folders));
     }
 
     /// Where there is nobody yet, nothing is under way, and there was no note at the start.

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, AbortHandle, LocalSet};
 
@@ -144,8 +145,8 @@ impl Desk {
                     desk.abandon(session.plain().to_string()).await;
                 });
             }
-            Task::CleanUp => {
-                task::spawn_local(desk.clean_up());
+            Task::CleanUp(folders) => {
+                task::spawn_local(desk.clean_up(folders));
             }
             Task::Try(stores, told) => {
                 task::spawn_local(desk.try_all(stores, told));
@@ -284,20 +285,9 @@ impl Desk {
     }
 
     /// Ends what an earlier life of the server has left of sessions that are over.
-    async fn clean_up(self: Rc<Self>) {
-        let folder = Arc::clone(&self.notes.folder);
-        let left = on_a_thread(move || {
-            let all = work_names(&folder)?;
-            let is_there = |id: SessionId| {
-                let part = names::part_name(id);
-                rustix::fs::statat(&folder, part, AtFlags::SYMLINK_NOFOLLOW).is_ok()
-            };
-            let notes = all.iter().filter_map(|name| match names::parse_name(name) {
-                WorkName::Note(id) if !is_there(id) => Some(id.plain().to_string()),
-                _ => None,
-            });
-            Ok(notes.collect::<Vec<_>>())
-        });
+    async fn clean_up(self: Rc<Self>, folders: Vec<Arc<OwnedFd>>) {
+        let notes = Arc::clone(&self.notes.folder);
+        let left = on_a_thread(move || of_nobody(&notes, &folders));
         for session in left.await.unwrap_or_default() {
             task::spawn_local(Rc::clone(&self).abandon(session));
         }
@@ -364,6 +354,26 @@ impl Desk {
         let mut buckets = self.buckets.borrow_mut();
         Ok(Rc::clone(buckets.entry(place.clone()).or_insert(bucket)))
     }
+}
+
+/// The sessions of notes whose files lie in no folder. The note of a file is in the work directory
+/// wherever that lies.
+fn of_nobody(notes: &OwnedFd, folders: &[Arc<OwnedFd>]) -> io::Result<Vec<String>> {
+    let all = work_names(notes)?;
+    // One that cannot be looked for may be there.
+    let is_there = |id: SessionId| {
+        let part = names::part_name(id);
+        let looked = |folder: &Arc<OwnedFd>| {
+            let stat = rustix::fs::statat(folder, &part, AtFlags::SYMLINK_NOFOLLOW);
+            stat.map(drop) != Err(Errno::NOENT)
+        };
+        folders.iter().any(looked)
+    };
+    let left = all.iter().filter_map(|name| match names::parse_name(name) {
+        WorkName::Note(id) if !is_there(id) => Some(id.plain().to_string()),
+        _ => None,
+    });
+    Ok(left.collect())
 }
 
 fn tell(metrics: &ObjectMetrics, order: &ObjectOrder, trouble: &StoreTrouble) {
@@ -456,3 +466,24 @@ const FILE_THREADS_MAX: usize = 16;
 const PAUSE: Duration = Duration::from_millis(500);
 /// The longest one.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The note of a file on another shelf is in the work directory all the same.
+    #[test]
+    fn a_note_is_nobodys_where_no_shelf_has_the_file() {
+        let (work, shelf) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let ids = [1, 2, 3].map(SessionId::from_u128);
+        for id in ids {
+            std::fs::write(work.path().join(names::note_name(id)), "").unwrap();
+        }
+        std::fs::write(work.path().join(names::part_name(ids[0])), "").unwrap();
+        std::fs::write(shelf.path().join(names::part_name(ids[1])), "").unwrap();
+        let open = |place: &tempfile::TempDir| Arc::new(File::open(place.path()).unwrap().into());
+        let (work, shelf) = (open(&work), open(&shelf));
+        let left = of_nobody(&work, &[Arc::clone(&work), shelf]).unwrap();
+        assert_eq!(left, [ids[2].plain().to_string()]);
+    }
+}

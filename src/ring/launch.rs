@@ -335,8 +335,12 @@ fn objects(
         let _best_effort = work.remove(half);
     }
     let has_notes = (names.iter()).any(|name| matches!(parse_name(name), WorkName::Note(_)));
+    let folders = match has_notes {
+        true => ready.directories.shelves().descriptors(),
+        false => Vec::new(),
+    };
     objects.know(config.stores());
-    let begun = objects.begin(config.stores_to_try(), has_notes);
+    let begun = objects.begin(config.stores_to_try(), folders);
     begun.map_err(LaunchError::Store)?;
     Ok(objects)
 }

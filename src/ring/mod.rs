@@ -210,7 +210,8 @@ impl RingWorld {
     /// When all sessions are read back: see [`Objects::end_forgotten`]. Once for all shards.
     pub fn end_forgotten_objects(&self) {
         if self.shard == 0 {
-            self.objects.end_forgotten();
+            let folders = self.disk.shelves().descriptors();
+            self.objects.end_forgotten(folders);
         }
     }
 }

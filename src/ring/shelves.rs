@@ -108,6 +108,13 @@ impl Shelves {
             .collect()
     }
 
+    /// Their descriptors.
+    pub fn descriptors(&self) -> Vec<Arc<OwnedFd>> {
+        let folders = self.read();
+        let descriptors = folders.iter().map(|known| known.folder.descriptor());
+        descriptors.cloned().collect()
+    }
+
     /// One more; `None` if there are too many.
     pub fn add(&self, folder: WorkFolder) -> Option<Shelf> {
         let mut folders = self.folders.write().unwrap_or_else(PoisonError::into_inner);
