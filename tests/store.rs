@@ -1141,6 +1141,40 @@ fn a_server_that_is_killed_goes_on_with_the_parts_that_went_ahead() {
     store.assert_object(&server, "ahead.bin", &session, LARGE);
 }
 
+/// What an application has changed by reference is published as a whole, also where parts went
+/// ahead before it was told: it was to be told only by new settings.
+#[test]
+fn an_application_changes_the_parts_that_went_ahead_as_well() {
+    let Some(store) = Store::start() else { return };
+    for restarts in [false, true] {
+        let changed = vec![b'x'; 1_000];
+        let application = Backend::always(Act::ChangeFile(changed.clone()));
+        let url = application.url("/app");
+        let more = "allow_overwrite = true\n#told";
+        let told = format!("notification_type = \"by-reference\"\nnotification_url = \"{url}\"");
+        let mut server = Server::with(store.settings(more));
+        let mut client = begun(&store, &server, "changed.bin");
+        match restarts {
+            true => {
+                server.kill9();
+                server.restart_with(store.settings(&more.replace("#told", &told)));
+                client.reconnect_to(server.address());
+            }
+            false => change(&server, "#told", &told),
+        }
+        client.send_rest(8 << 20, LARGE, 4 << 20);
+        client.close().assert(200, None);
+        assert_eq!(application.heard().len(), 1);
+        let expected = [changed, content(1, 1_000, LARGE)].concat();
+        let object = store.moto.object("changed.bin").unwrap();
+        assert!(object.body == expected, "restarts: {restarts}");
+        store.assert_nothing_is_left(&server);
+        store
+            .moto
+            .ask("DELETE", &format!("/{BUCKET}/changed.bin"), b"");
+    }
+}
+
 /// Its file lies beside its location, which had no store when it was begun. The start looks for it
 /// there, and aborts nothing.
 #[test]

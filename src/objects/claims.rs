@@ -82,6 +82,7 @@ mod tests {
             may_replace: true,
             is_promised: true,
             is_repeat: false,
+            was_told: false,
             store: std::sync::Arc::default(),
         }
     }

@@ -33,6 +33,8 @@ pub struct Deliverer<'a, B: Bucket, N: Notebook> {
     pub is_promised: bool,
     /// The store may have been told of it before.
     pub is_repeat: bool,
+    /// See [`InParts::was_told`].
+    pub was_told: bool,
     /// Which boot of the machine this is.
     pub boot: &'a str,
 }
@@ -180,6 +182,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             place: self.place,
             part_bytes: self.part_bytes,
             is_hashed: self.object.sha256.is_some(),
+            was_told: self.was_told,
             boot: self.boot,
         };
         parts.find(known, source, self.object.bytes).await?;

@@ -6,6 +6,9 @@
 //! life of the server has sent counts if its checksum is that of the bytes here; where the store
 //! tells none, if the upload was begun in this boot. Everything else is sent again.
 //!
+//! An application that was told of the file may have changed it before it answered. What was sent
+//! before that counts if its checksum is that of the bytes here ([`InParts::was_told`]).
+//!
 //! Nor need a part be what is here because it was sent by this life of the server: somebody may
 //! have changed the file before, and back, or only then. So what the store has is read once more
 //! here, where the file has a digest, and no object is made before that is right
@@ -33,6 +36,8 @@ pub struct InParts<'a, B: Bucket, N: Notebook> {
     pub part_bytes: u64,
     /// Whether the file will have a digest.
     pub is_hashed: bool,
+    /// An application was told of the file, and may have changed it since parts of it were sent.
+    pub was_told: bool,
     /// Which boot of the machine this is.
     pub boot: &'a str,
 }
@@ -55,6 +60,8 @@ struct Upload {
     /// What the store has, and is what is here.
     parts: BTreeMap<u32, Part>,
     read: Read,
+    /// Nothing of it was sent before an application was told of the file and is not what is here.
+    is_told: bool,
 }
 
 /// What was read once more of what the store has, for the digest of the file.
@@ -114,8 +121,8 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
     ) -> Result<(), StoreTrouble> {
         let is_for_this =
             |upload: &Upload| upload.key == self.object.key && upload.place == *self.place;
-        if known.upload.as_ref().is_some_and(is_for_this) {
-            return Ok(());
+        if let Some(upload) = known.upload.as_mut().filter(|upload| is_for_this(upload)) {
+            return self.check(upload, source).await;
         }
         let note = self.notes.read(&self.object.session).await?;
         let listed = self.listed(note.as_ref(), source, here).await?;
@@ -123,6 +130,26 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
             Some(upload) => upload,
             None => self.begin(note).await?,
         });
+        Ok(())
+    }
+
+    /// Once, when an application was told: parts that are not what is here any more are not taken
+    /// for sent. Where the file has a digest, [`Self::vouch`] finds them.
+    async fn check(&self, upload: &mut Upload, source: &B::Source) -> Result<(), StoreTrouble> {
+        if !self.was_told || upload.is_told || self.object.sha256.is_some() {
+            return Ok(());
+        }
+        for (number, range) in cut(self.object.bytes, upload.part_bytes) {
+            let Some(part) = upload.parts.get(&number) else {
+                continue;
+            };
+            let here = self.bucket.crc32(source, range.clone()).await?;
+            self.bucket.dont_need(source, range).await;
+            if part.crc32.as_ref() != Some(&here) {
+                upload.parts.remove(&number);
+            }
+        }
+        upload.is_told = true;
         Ok(())
     }
 
@@ -288,6 +315,7 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
             part_bytes: note.part_bytes,
             parts,
             read: Read::default(),
+            is_told: self.was_told,
         }))
     }
 
@@ -310,7 +338,7 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
                 }
                 *crc32 == here
             }
-            None => note.boot.as_deref() == Some(self.boot),
+            None => note.boot.as_deref() == Some(self.boot) && !self.was_told,
         })
     }
 
@@ -341,6 +369,7 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
             part_bytes: note.part_bytes,
             parts: BTreeMap::new(),
             read: Read::default(),
+            is_told: self.was_told,
         })
     }
 }

@@ -227,6 +227,7 @@ impl Desk {
             looks_first: order.store.no_replace == NoReplace::Look,
             is_promised: order.is_promised,
             is_repeat: order.is_repeat,
+            was_told: order.was_told,
             boot: &self.boot,
         };
         let delivered = deliverer

@@ -230,8 +230,8 @@ impl<W: World> Held<W> {
             return Ok(());
         };
         let location = self.location();
-        let was_told = self.keep().record().answer.is_some();
-        let is_theirs = was_told && (location.notification.is_none() || is_by_reference(&location));
+        let is_theirs =
+            self.was_told() && (location.notification.is_none() || is_by_reference(&location));
         if !is_theirs {
             return Err(self.refuse_changed().await);
         }
@@ -243,6 +243,12 @@ impl<W: World> Held<W> {
             sha256: digests.sha256,
         });
         Ok(())
+    }
+
+    /// Whether an application was told of the file, as far as is known: by this life of the server,
+    /// or so that it took the file.
+    pub(super) fn was_told(&mut self) -> bool {
+        self.work().was_told || self.keep().record().answer.is_some()
     }
 
     /// The file is not what came. What was promised is kept, for a person to look at.

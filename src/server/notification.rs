@@ -73,6 +73,7 @@ impl<W: World> Held<W> {
             // An answer could not be recorded any more, and the application would be asked twice.
             return Err(Refusal::Unavailable);
         }
+        self.work().was_told = true;
         self.keep().expect_reply();
         let metrics = shard.world.metrics();
         let began_us = shard.world.now_us();

@@ -38,6 +38,8 @@ pub struct ObjectOrder {
     /// The store may have been told of it before, by an earlier life of the server or a try that
     /// was given up.
     pub is_repeat: bool,
+    /// An application was told of it, and may have changed it since parts of it were sent ahead.
+    pub was_told: bool,
     /// Which store.
     pub store: Arc<ObjectStore>,
 }

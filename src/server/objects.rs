@@ -265,6 +265,7 @@ impl<W: World> Held<W> {
             may_replace: location.policy.allow_overwrite,
             is_promised: false,
             is_repeat: false,
+            was_told: self.was_told(),
             store: Arc::clone(store),
         })
     }

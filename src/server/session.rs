@@ -71,6 +71,8 @@ pub(super) struct Work<W: World> {
     pub(super) reservation: Option<Box<Reservation>>,
     /// The part is being read, and whoever did that was stopped.
     pub(super) reading: Option<Box<Rereading>>,
+    /// This life of the server has told an application of it.
+    pub(super) was_told: bool,
     /// How long its application is left alone.
     pub(super) application_pause: Option<Box<Pause>>,
     /// How long the store is left alone with it.
@@ -148,6 +150,7 @@ impl<W: World> Session<W> {
             offers: Offers::new(received, was_offered, now),
             reservation: None,
             reading: None,
+            was_told: false,
             application_pause: None,
             store_pause: None,
             is_followed: false,

@@ -230,6 +230,7 @@ impl Desk {
             looks_first: order.store.no_replace == NoReplace::Look,
             is_promised: order.is_promised,
             is_repeat: order.is_repeat,
+            was_told: order.was_told,
             boot: &self.boot,
         };
         let delivered = deliverer.run(&source, known, |trouble| self.tell(trouble));
@@ -383,6 +384,7 @@ impl Desk {
                 place: &place,
                 part_bytes: order.store.part_bytes,
                 is_hashed: order.is_hashed,
+                was_told: order.was_told,
                 boot: &self.boot,
             };
             // Where it is known only the part is sent: that may be given up, and come late.

@@ -720,6 +720,7 @@ impl Case {
             place,
             part_bytes: PART_BYTES,
             is_hashed: true,
+            was_told: false,
             boot: self.boot,
         }
     }
@@ -746,6 +747,7 @@ impl Case {
             looks_first: self.looks_first,
             is_promised: self.is_promised,
             is_repeat,
+            was_told: false,
             boot: self.boot,
         };
         live(deliverer.run(&self.content, known, tell))

@@ -126,6 +126,7 @@ impl Desk {
                 place: &place,
                 part_bytes: order.store.part_bytes,
                 is_hashed: order.is_hashed,
+                was_told: order.was_told,
                 boot: &self.boot,
             };
             // Where it is known only the part is sent: that may be given up, and come late.
@@ -198,6 +199,7 @@ mod tests {
             may_replace: true,
             is_promised: false,
             is_repeat: false,
+            was_told: false,
             store: Arc::default(),
         };
         let (told, acked) = watch::channel(100);
