@@ -119,6 +119,8 @@ pub enum Relayed<'a> {
 
 /// What [`Event::NotGiven`] calls the digest file beside a file.
 pub const DIGEST_FILE: &str = "digest file";
+/// And that beside an object.
+pub const DIGEST_OBJECT: &str = "digest file in the store";
 
 /// Something that happened on one shard.
 #[derive(Clone, Debug)]
@@ -449,7 +451,7 @@ pub enum Event<'a> {
         error: &'a std::io::Error,
     },
     /// A published file could not be given something that its folder gives to files that are made
-    /// in it, or its [`DIGEST_FILE`].
+    /// in it, or its digest file ([`DIGEST_FILE`], [`DIGEST_OBJECT`]).
     NotGiven {
         /// Its path beneath the root of its location.
         path: &'a str,

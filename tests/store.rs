@@ -1312,6 +1312,43 @@ fn an_object_has_its_digest_file_beside_it_when_the_close_is_acked() {
     server.wait_for_log("event=not_given");
 }
 
+/// Goal: what the store refuses for good keeps no client waiting; and what it has is told, whatever
+/// is still to come.
+#[test]
+fn an_object_whose_digest_file_is_refused_is_published_without_one() {
+    let Some(joined) = Joined::start() else {
+        return;
+    };
+    let store = &joined.store;
+    let refuse = |status: u16, code: &'static str| {
+        store.proxy.rule(move |_, line| {
+            match line.starts_with("PUT") && line.contains(".sha256") {
+                true => Fate::Say(status, code),
+                false => Fate::Pass,
+            }
+        });
+    };
+    let server = joined.server("digest_file = true\nstore_wait = \"1s\"");
+    refuse(403, "AccessDenied");
+    let mut client = sent(&server, "/a.bin", SMALL);
+    close_at_last(&mut client, &server);
+    joined.assert_told(&server, "a.bin", client.session(), SMALL);
+    server.wait_for_log("event=not_given");
+    let log = server.log();
+    let of = |event: &str| log.lines().find(|line| line.contains(event)).unwrap();
+    for line in [of("object_not_taken"), of("not_given")] {
+        assert!(line.contains("\"a.bin.sha256\""), "{line}");
+    }
+    // It may come yet: but its client does not wait for that.
+    refuse(503, "SlowDown");
+    let mut client = sent(&server, "/b.bin", SMALL);
+    client.close().assert(503, None);
+    client.cancel().assert(200, None);
+    joined.assert_told(&server, "b.bin", client.session(), SMALL);
+    server.wait_for_log(&format!("object=\"{BUCKET}/b.bin\" ending=\"published\""));
+    store.assert_nothing_is_left(&server);
+}
+
 /// A server whose settings can be changed, with uploads that may replace each other; and whether
 /// no file of it is on its way.
 fn changeable(store: &Store, more: &str) -> (impl Fn() -> bool, Server) {

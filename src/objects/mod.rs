@@ -50,7 +50,7 @@ use crate::config::ObjectStore;
 use crate::custody::object::StoredObject;
 use crate::metrics::Metrics;
 use crate::processors;
-use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
+use crate::server::object_order::{MadeObject, ObjectError, ObjectOrder, Storing};
 use crate::vault::disk::Millis;
 use claims::{Claims, is_same_work};
 
@@ -84,7 +84,7 @@ struct Job {
 impl Job {
     fn is_stored(&self) -> bool {
         match &*self.progress.borrow() {
-            Progress::UnderWay => false,
+            Progress::UnderWay | Progress::Made(_) => false,
             Progress::Ended(outcome) => matches!(&*lock(outcome), Some(Ok(_))),
         }
     }
@@ -95,6 +95,8 @@ impl Job {
 enum Progress {
     #[default]
     UnderWay,
+    /// The store has the object, and not yet what goes with it.
+    Made(Box<StoredObject>),
     /// What came of it; taken by whoever asks first.
     Ended(Arc<Mutex<Option<Result<StoredObject, ObjectError>>>>),
 }
@@ -199,7 +201,7 @@ impl Objects {
             // Its thread has ended without a word.
             Ok(Err(_)) => Some(Err(ObjectError::Refused)),
             Ok(Ok(progress)) => match &*progress {
-                Progress::UnderWay => return Ok(Storing::UnderWay),
+                Progress::UnderWay | Progress::Made(_) => return Ok(Storing::UnderWay),
                 Progress::Ended(outcome) => lock(outcome).take(),
             },
         };
@@ -209,6 +211,24 @@ impl Objects {
             None => Ok(Storing::UnderWay),
             Some(outcome) => outcome.map(Storing::Done),
         }
+    }
+
+    /// See [`crate::server::floor::Floor::made_object`].
+    pub fn made(&self, session: SessionId) -> Option<MadeObject> {
+        let progress = lock(&self.shared.jobs)
+            .get(&session)?
+            .progress
+            .borrow()
+            .clone();
+        let (object, is_all) = match progress {
+            Progress::UnderWay => return None,
+            Progress::Made(object) => (*object, false),
+            Progress::Ended(outcome) => match &*lock(&outcome) {
+                Some(Ok(object)) => (object.clone(), true),
+                _ => return None,
+            },
+        };
+        Some(MadeObject { object, is_all })
     }
 
     fn job(

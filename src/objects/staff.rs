@@ -169,7 +169,7 @@ impl Desk {
         told: watch::Sender<Progress>,
     ) {
         let counted = Counted::begin(&self.metrics, order.bytes);
-        let outcome = self.try_to_deliver(&order, folder).await;
+        let outcome = self.try_to_deliver(&order, folder, &told).await;
         if outcome.is_ok() {
             counted.metrics.objects.note(&order.store.bucket, None);
             counted.metrics.objects.stored.add(1);
@@ -184,8 +184,9 @@ impl Desk {
         self: &Rc<Self>,
         order: &ObjectOrder,
         folder: Arc<OwnedFd>,
+        told: &watch::Sender<Progress>,
     ) -> Result<StoredObject, ObjectError> {
-        let tell = |trouble: &StoreTrouble| tell(&self.metrics.objects, order, trouble);
+        let tell = |trouble: &StoreTrouble| tell(&self.metrics.objects, order, &order.key, trouble);
         let known = self.end_ahead(order.session).await;
         let (name, bytes) = (order.part.clone(), order.bytes);
         let file = on_a_thread(move || open_whole(&folder, &name, bytes)).await;
@@ -233,11 +234,14 @@ impl Desk {
         let delivered = deliverer
             .run(&ChosenSource::from(file), known, tell)
             .await?;
+        let rest = delivered.rest;
+        let stored = delivered.stored(place, object.key);
+        told.send_replace(Progress::Made(Box::new(stored.clone())));
         self.put_beside(&bucket, &slots, order).await;
-        if delivered.rest == Rest::Note {
+        if rest == Rest::Note {
             task::spawn_local(Rc::clone(self).abandon(object.session));
         }
-        Ok(delivered.stored(place, object.key))
+        Ok(stored)
     }
 
     /// The settings may have changed since an upload was begun: one that is not for this key of
@@ -377,7 +381,8 @@ fn of_nobody(notes: &OwnedFd, folders: &[Arc<OwnedFd>]) -> io::Result<Vec<String
     Ok(left.collect())
 }
 
-fn tell(metrics: &ObjectMetrics, order: &ObjectOrder, trouble: &StoreTrouble) {
+/// `key` is that of the object, or of its digest file.
+fn tell(metrics: &ObjectMetrics, order: &ObjectOrder, key: &str, trouble: &StoreTrouble) {
     metrics.failures.add(1);
     match trouble {
         // It has judged a request of ours: whatever was wrong with it is not any more. That one
@@ -392,7 +397,7 @@ fn tell(metrics: &ObjectMetrics, order: &ObjectOrder, trouble: &StoreTrouble) {
         return;
     }
     let event = "object_not_taken";
-    let (session, bucket, key) = (order.session, &order.store.bucket, &order.key);
+    let (session, bucket) = (order.session, &order.store.bucket);
     let remedy = trouble.remedy();
     tracing::warn!(event, %session, bucket, key, why = %trouble, remedy, "an object store does not take a file");
 }

@@ -14,7 +14,7 @@ use super::words::{disk_op_in_words, ending_in_words};
 use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
 use crate::diagnosis::{self, Diagnosis, Severity};
-use crate::event::{DIGEST_FILE, DiskOp, Event, Told};
+use crate::event::{DIGEST_FILE, DIGEST_OBJECT, DiskOp, Event, Told};
 use crate::http::digest::Hex;
 
 /// Logs one event of one shard.
@@ -96,6 +96,7 @@ fn of_not_given(what: &str, error: &io::Error) -> &'static str {
             "remove what has its name (`lsattr` shows whether it may be), or choose a shorter one; or set digest_file = \
              false; a HEAD of the file tells its digest"
         }
+        DIGEST_OBJECT => "put it there by hand: the digest is in the log and in the ledger",
         "SELinux type" => {
             "allow bitsd to relabel files in the policy, or give the work directory the type of the folder"
         }

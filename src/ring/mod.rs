@@ -113,7 +113,7 @@ use crate::notify::{Desk, Notifier};
 use crate::objects::Objects;
 use crate::server::chronicle::Chronicle;
 use crate::server::floor::{CloudEvent, Floor, HandOverFull, NotifyError, Order, Wire as _};
-use crate::server::object_order::{ObjectError, ObjectOrder, Storing};
+use crate::server::object_order::{MadeObject, ObjectError, ObjectOrder, Storing};
 use crate::server::visit::Visit;
 use crate::vault::disk::{Commit, Millis, ReplyStat, Runtime, Shelf, StatResult, WorkFiles};
 use crate::vault::names::NamesOf;
@@ -337,6 +337,10 @@ impl Floor for RingWorld {
         checked.map_err(ObjectError::Unreadable)?;
         let shelf = self.disk.shelves().get(order.shelf);
         self.objects.deliver(order, shelf.descriptor(), wait).await
+    }
+
+    fn made_object(&self, session: SessionId) -> Option<MadeObject> {
+        self.objects.made(session)
     }
 
     fn send_ahead(&self, order: &ObjectOrder, acked: u64) {

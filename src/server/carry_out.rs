@@ -39,6 +39,11 @@ impl<W: World> Held<W> {
     /// Gives an event to the state machine, and carries out what it decides. What needs a record
     /// first becomes true when that is written.
     pub async fn carry_out(&mut self, event: Step) -> Done {
+        if event == Step::Cancel
+            && let Err(refusal) = Box::pin(self.note_made_object()).await
+        {
+            return Done::Answered(Err(refusal));
+        }
         let (mut from, mut event) = (self.state(), event);
         loop {
             let (next, decision) = self.decide(from, event);

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::chronicle::Chronicle;
-use super::object_order::{ObjectError, ObjectOrder, Storing};
+use super::object_order::{MadeObject, ObjectError, ObjectOrder, Storing};
 use super::visit::Visit;
 use crate::auth::forwarded::Announcement;
 use crate::auth::hash::{Attempt, TooManyAttempts};
@@ -341,6 +341,11 @@ pub trait Floor: Runtime {
     ) -> Result<Storing, ObjectError> {
         let _no_store_here = (order, wait);
         Err(ObjectError::Refused)
+    }
+    /// What a store has of the file of a session already, whatever else is still to be done there.
+    fn made_object(&self, session: SessionId) -> Option<MadeObject> {
+        let _no_store_here = session;
+        None
     }
     /// Bytes of this location that are here and have no place of their own yet, on all shards.
     fn staged_bytes(&self, series: usize) -> u64 {

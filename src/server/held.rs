@@ -275,7 +275,7 @@ impl<W: World> Held<W> {
     /// What the state machine says to an event; nothing is changed by it.
     pub(super) fn decide(&self, from: State, event: Step) -> (State, Decision) {
         let work = self.work.as_ref();
-        let has_name = work.is_some_and(|work| work.keep.has_name());
+        let has_name = work.is_some_and(|work| work.keep.has_name() || work.keep.is_object());
         let mut rules = rules::of_session(&self.location, from, has_name);
         // Its client had bytes to send, though none was taken.
         rules.close_creates_empty_file &= work.is_none_or(|work| !work.offers.has_any);

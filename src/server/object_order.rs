@@ -68,6 +68,14 @@ pub enum Storing {
     Done(StoredObject),
 }
 
+/// An object that the store has, while nobody has noted that yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeObject {
+    pub object: StoredObject,
+    /// What goes with it was made too, or is not to be.
+    pub is_all: bool,
+}
+
 /// The store does not have it, and will not get it before it is asked for again.
 #[derive(Debug)]
 pub enum ObjectError {

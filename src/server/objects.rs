@@ -19,8 +19,9 @@ use super::shard::Shard;
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Ending, State, Step};
 use crate::config::{Location, ObjectStore};
+use crate::custody::object::StoredObject;
 use crate::diagnosis::is_part_changed;
-use crate::event::DiskOp;
+use crate::event::{DIGEST_OBJECT, DiskOp, Event};
 use crate::http::path::BadTarget;
 use crate::vault::destination;
 use crate::vault::disk::{Millis, Place, millis};
@@ -108,15 +109,43 @@ impl<W: World> Held<W> {
             }
             Err(error) => return Err(self.untaken(error).await),
         };
-        let owed = shard.owed(&self.location(), Ending::Published, closing.received());
-        let noted = self.keep().note_object(&shard.store, object, owed).await;
-        if let Err(error) = noted {
-            // It is found to be there at the next try.
-            self.report(&error);
-            return Err(self.while_it_goes_on(error.refusal()));
-        }
+        self.note_object(object).await?;
         self.release_object();
         Ok(self.end_staging().await)
+    }
+
+    async fn note_object(&mut self, object: StoredObject) -> Result<(), Refusal> {
+        let shard = Rc::clone(&self.shard);
+        let owed = shard.owed(&self.location(), Ending::Published, self.received());
+        let noted = self.keep().note_object(&shard.store, object, owed).await;
+        noted.map_err(|error| {
+            // It is found to be there at the next try.
+            self.report(&error);
+            self.while_it_goes_on(error.refusal())
+        })
+    }
+
+    /// Before a Cancel: an object that was made is not taken away. So it is noted, and the session
+    /// ends with it, also if its digest file is still to come.
+    pub(super) async fn note_made_object(&mut self) -> Result<(), Refusal> {
+        let state = self.state();
+        let is_due = matches!(state, State::Closing { .. }) && !state.is_promised();
+        if !is_due || self.keep().is_object() {
+            return Ok(());
+        }
+        let shard = Rc::clone(&self.shard);
+        let Some(made) = shard.world.made_object(self.id()) else {
+            return Ok(());
+        };
+        self.note_object(made.object).await?;
+        if !made.is_all {
+            shard.world.emit(Event::NotGiven {
+                path: self.path().as_str(),
+                what: DIGEST_OBJECT,
+                error: &io::Error::other("its client has cancelled before the store had it"),
+            });
+        }
+        Ok(())
     }
 
     /// What was promised is tried for ever, and not all the time.

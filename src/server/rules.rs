@@ -21,7 +21,7 @@ pub fn rules(location: &Location) -> Rules {
 }
 
 /// Of a session that stands there. Whatever the settings say by now, a file that is being published
-/// has its name in a folder (`has_name`), or a store is to have it.
+/// has its name (`has_name`), in a folder or already in a store, or a store is to have it.
 pub fn of_session(location: &Location, state: State, has_name: bool) -> Rules {
     let mut rules = rules(location);
     if let State::Closing { .. } = state {

@@ -76,7 +76,7 @@ impl Desk {
                     Err(_) => return known,
                 }
             };
-            tell(&self.metrics.objects, order, &trouble);
+            tell(&self.metrics.objects, order, &order.key, &trouble);
             let is_in_vain = matches!(trouble, StoreTrouble::Exists | StoreTrouble::Local(_));
             let resting = async {
                 match is_in_vain {
@@ -209,11 +209,11 @@ mod tests {
         drop(told);
         // What the disk of this machine does is not the store's.
         let trouble = std::io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error());
-        tell(&metrics.objects, &order, &trouble.into());
+        tell(&metrics.objects, &order, "a", &trouble.into());
         assert_eq!(metrics.objects.failures.get(), 1);
         assert!(metrics.objects.wrong().is_empty());
         let trouble = StoreTrouble::Refused("AccessDenied".to_owned());
-        tell(&metrics.objects, &order, &trouble);
+        tell(&metrics.objects, &order, "a", &trouble);
         assert_eq!(metrics.objects.wrong().len(), 1);
     }
 }

@@ -3,8 +3,16 @@
 use super::{Chosen, Desk, PAUSE, PAUSE_MAX, Slots, object_of, tell};
 use crate::config::NoReplace;
 use crate::objects::beside::Beside;
+use crate::objects::bucket::StoreTrouble;
 use crate::server::object_order::ObjectOrder;
 
+/// A digest file that was refused so often is given up. The pauses between take three seconds and a
+/// half, so that its client hears 200 while it waits.
+const REFUSALS_MAX: u32 = 4;
+const REMEDY_TAKEN: &str = "move the object that is there; a reader can compute the digest meanwhile: it is in the log and in \
+                            the ledger";
+const REMEDY_REFUSED: &str = "let the server's account put objects whose names end in .sha256, or set digest_file = false; the \
+                              digest is in the log and in the ledger";
 /// So many digests are remembered: those of files that were given to their stores last.
 const DIGESTS_MAX: usize = 1_024;
 
@@ -28,7 +36,8 @@ impl Desk {
         found.map(|(_, sha256)| *sha256)
     }
 
-    /// Returns when the store has it, or when another object that has its name is to stay.
+    /// Returns when the store has it, or is not to have it: another object that has its name stays,
+    /// or whoever asks may not put it there. The object is there by then, and is not taken away.
     pub(super) async fn put_beside(&self, bucket: &Chosen, slots: &Slots, order: &ObjectOrder) {
         let (Some(file), Some(sha256)) = (&order.digest_file, order.sha256) else {
             return;
@@ -41,30 +50,47 @@ impl Desk {
             looks_first: order.store.no_replace == NoReplace::Look,
             known: &|session| self.digest_of(session),
         };
-        let mut pause = PAUSE;
+        let (mut pause, mut refusals) = (PAUSE, 0);
         loop {
             let Ok(slot) = slots.whole.acquire().await else {
                 return;
             };
             let put = beside.put(bucket).await;
             drop(slot);
-            match put {
+            let trouble = match put {
                 Ok(true) => return,
                 Ok(false) => {
-                    let (event, path) = ("not_given", &file.key);
-                    let what = "its digest file: another object has its name, or that of the file";
-                    tracing::warn!(
-                        event,
-                        path,
-                        what,
-                        "an object did not get all that goes with it"
-                    );
-                    return;
+                    let why = "another object has its name, or that of the file";
+                    return tell_not_given(&file.key, why, REMEDY_TAKEN);
                 }
-                Err(trouble) => tell(&self.metrics.objects, order, &trouble),
+                Err(trouble) => trouble,
+            };
+            tell(&self.metrics.objects, order, &file.key, &trouble);
+            let is_final = matches!(
+                trouble,
+                StoreTrouble::Refused(_) | StoreTrouble::Settings(_)
+            );
+            // Credentials are renewed, and then it has its turn.
+            if is_final && !trouble.is_of_credentials() {
+                refusals += 1;
+                if refusals == REFUSALS_MAX {
+                    return tell_not_given(&file.key, &trouble.to_string(), REMEDY_REFUSED);
+                }
             }
             tokio::time::sleep(pause).await;
             pause = PAUSE_MAX.min(2 * pause);
         }
     }
+}
+
+fn tell_not_given(path: &str, why: &str, remedy: &'static str) {
+    let (event, what) = ("not_given", "its digest file");
+    tracing::warn!(
+        event,
+        path,
+        what,
+        why,
+        remedy,
+        "an object did not get all that goes with it"
+    );
 }
