@@ -442,6 +442,14 @@ pub enum Event<'a> {
         /// Its client was told that it is kept, and does not come back.
         is_promised: bool,
     },
+    /// A file whose client was told that it is kept does not get its name in the folder that it is
+    /// for. It is tried again.
+    StagedUnnamed {
+        session: SessionId,
+        path: &'a str,
+        op: DiskOp,
+        error: &'a std::io::Error,
+    },
     /// The disk refused something.
     DiskFailed {
         /// What was being done.

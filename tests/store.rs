@@ -549,6 +549,51 @@ fn a_promised_file_whose_name_is_taken_waits_and_keeps_nobody_away() {
     store.assert_object_at_last(&server, "a.bin", &session, SMALL);
 }
 
+/// Its location has lost its store, and the folder is not there or the name is taken: by a start as
+/// by a reload, the file gets its name when that is mended, and the log says what it waits for.
+#[test]
+fn a_promised_file_without_a_store_waits_for_its_folder_and_its_name() {
+    let Some(store) = Store::start() else { return };
+    let settings = |kind: &str| {
+        let more = "store_ack = \"staged\"\n[[location]]\nprefix = \"in\"\ncreate_dirs = false";
+        let settings = store.settings(more);
+        let file = settings
+            .file
+            .replace("store = \"s3\"", &format!("store = \"{kind}\""));
+        Settings { file, ..settings }
+    };
+    for is_taken in [false, true] {
+        store.proxy.rule(|_, _| Fate::Pass);
+        let mut server = Server::with(settings("s3"));
+        store.proxy.rule(takes_nothing);
+        let mut client = sent(&server, "/in/a.bin", SMALL);
+        client.close().assert(200, None);
+        server.kill9();
+        let (folder, file) = (server.file("in"), server.file("in/a.bin"));
+        if is_taken {
+            fs::create_dir(&folder).unwrap();
+            fs::write(&file, b"theirs").unwrap();
+        }
+        server.restart_with(settings("none"));
+        server.wait_for_log("event=staged_unnamed");
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains("staged_unnamed"));
+        let line = line.unwrap();
+        assert!(line.contains("level=WARN"), "{line}");
+        assert!(line.contains("path=\"in/a.bin\""), "{line}");
+        assert!(line.contains("remedy="), "{line}");
+        match is_taken {
+            true => fs::remove_file(&file).unwrap(),
+            false => fs::create_dir(&folder).unwrap(),
+        }
+        wait_until("the file has its name", || file.exists());
+        assert!(fs::read(&file).unwrap() == content(1, 0, SMALL));
+        client.reconnect_to(server.address());
+        client.close().assert(200, None);
+        store.assert_nothing_is_left(&server);
+    }
+}
+
 #[test]
 fn an_upload_that_is_cancelled_leaves_nothing_at_the_store() {
     let Some(store) = Store::start() else { return };

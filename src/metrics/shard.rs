@@ -278,6 +278,7 @@ impl ShardMetrics {
             Event::Orphaned { .. }
             | Event::PartsMissing { .. }
             | Event::StagedLost { .. }
+            | Event::StagedUnnamed { .. }
             | Event::FileCut { .. }
             | Event::Announced { .. }
             | Event::TicketRefused { .. }

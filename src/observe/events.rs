@@ -58,6 +58,17 @@ pub fn log(shard: usize, event: &Event<'_>) {
             log_odd_start(shard, event);
         }
         Event::SetAside { .. } | Event::FileChanged { .. } => log_odd_file(shard, event),
+        Event::StagedUnnamed {
+            session,
+            path,
+            op,
+            error,
+        } if may(Level::WARN, Cause::of(Kind::StagedUnnamed)) => {
+            let event = Kind::StagedUnnamed.event();
+            let remedy = diagnosis::diagnose(*op, error).remedy;
+            warn!(event, shard, %session, path, %error, remedy, "a file that its client was told is kept waits for its name");
+        }
+        Event::StagedUnnamed { .. } => {}
         Event::Recovered {
             sessions,
             duration_ms,

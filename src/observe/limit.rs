@@ -60,6 +60,8 @@ pub enum Kind {
     Stalled,
     /// A published file did not get what its folder gives.
     NotGiven,
+    /// A file that was promised waits for its name.
+    StagedUnnamed,
     /// A prefix differs from a path in case only.
     CaseDiffers,
     /// A client and we could not agree on how to speak.
@@ -89,6 +91,7 @@ impl Kind {
         Self::SignalIgnored,
         Self::Stalled,
         Self::NotGiven,
+        Self::StagedUnnamed,
         Self::CaseDiffers,
         Self::HandshakeFailed,
         Self::NotLetIn,
@@ -113,6 +116,7 @@ impl Kind {
             Self::SignalIgnored => "signal_ignored",
             Self::Stalled => "shard_stalled",
             Self::NotGiven => "not_given",
+            Self::StagedUnnamed => "staged_unnamed",
             Self::CaseDiffers => "case_differs",
             Self::HandshakeFailed => "handshake_failed",
             Self::NotLetIn => "not_let_in",

@@ -172,10 +172,26 @@ impl<W: World> Held<W> {
             && !error.poisons()
         {
             let (sealed, _nothing_more) = self.decide(self.state(), Step::PublishRefused);
-            self.keep().note(&shard.store, sealed).await;
+            if sealed != self.state() {
+                self.keep().note(&shard.store, sealed).await;
+            }
         }
         self.note_own_touch().await;
-        self.fail(error).await
+        let is_promised = self.state().is_promised();
+        if is_promised {
+            // Nobody else would say so: its client has gone.
+            shard.world.emit(Event::StagedUnnamed {
+                session: self.id(),
+                path: self.path().as_str(),
+                op: error.op,
+                error: &error.source,
+            });
+        }
+        let refusal = self.fail(error).await;
+        if is_promised {
+            self.leave_alone(&refusal);
+        }
+        refusal
     }
 
     /// What anybody is told of survives a power cut.
@@ -207,16 +223,19 @@ impl<W: World> Held<W> {
             .await
     }
 
-    /// Goes on with a publication that a crash cut short. If it is refused, the file stays sealed.
+    /// Goes on with a publication that a crash cut short. If it is refused, the file stays sealed;
+    /// what was promised, or may be in a store, is tried again.
     pub async fn finish_publication(&mut self) {
         let closing = self.state();
-        if let Ok(published) = self.publish(closing).await {
-            match self.decide(closing, published) {
+        match self.publish(closing).await {
+            Ok(published) => match self.decide(closing, published) {
                 // Nobody waits for it here: it is settled when all are read back.
                 _ if self.keep().is_unsettled() => self.go_to(closing.named()),
                 (next, Decision::Say(_)) => self.end(next).await,
                 (next, _) => self.go_to(next),
-            }
+            },
+            Err(_) if matches!(self.state(), State::Closing { .. }) => self.follow(),
+            Err(_) => {}
         }
         self.work().file = None;
     }

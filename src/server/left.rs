@@ -177,7 +177,13 @@ impl<W: World> Held<W> {
             }
             // Heard by nobody: the connection was hung up on.
             Err(Behind::Stopped) => Err(Refusal::Unavailable),
-            Err(Behind::Disk(error)) => Err(self.fail(error).await),
+            Err(Behind::Disk(error)) => {
+                let refusal = self.fail(error).await;
+                if self.state().is_promised() {
+                    self.leave_alone(&refusal);
+                }
+                Err(refusal)
+            }
         }
     }
 
