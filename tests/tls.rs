@@ -646,8 +646,8 @@ fn connections_from_before_client_ca_end_with_the_reload_that_names_it() {
         assert_eq!(ping(raw), Some(200));
     }
     let file = server.settings().file;
-    let ca = format!("client_ca = {:?}\n\n{other}", authority.ca());
-    let with_ca = file.replacen(&format!("\n{other}"), &ca, 1);
+    let ca = format!("tls = true\nclient_ca = {:?}\n", authority.ca());
+    let with_ca = file.replacen("tls = true\n", &ca, 1);
     assert_ne!(file, with_ca);
     server.reload(&with_ca);
     wait_until("no request is answered any more", || {

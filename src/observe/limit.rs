@@ -77,7 +77,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::RequestRefused,
         Self::PacketRefused,
         Self::DownloadRefused,
