@@ -493,8 +493,8 @@ keys! {
         // Enough for what runs, and no more than a hundredth of a small disk (`vault/space.rs`).
         /// Where less is free on a file system, new uploads to it wait, and running ones go on; on
         /// that of `work_dir`, which has the records of all, and on that of `custody`, all new ones
-        /// wait. The default, also where it is written, is a hundredth of a file system of less than
-        /// 25 GiB.
+        /// wait. The default, also where it is written, is a hundredth of a file system of less
+        /// than 25 GiB.
         free_bytes_min: u64 = FREE_BYTES_MIN, Row::of(bytes(0..=1024 * TIB));
         /// What may be reserved ahead of all uploads to a file system, in percent of what is free.
         reserve_share_max: u64 = 25, Row::of(number(Unit::Percent, 0..=100));

@@ -48,9 +48,9 @@ impl<W: World> Held<W> {
         offers.is_resuming = false;
     }
 
-    /// The fragment that was offered is refused. Where it begins behind what is here (`is_gap`), its
-    /// client goes back to that. Where a Close without bytes may mean an empty file, a restart has to
-    /// know of the offer.
+    /// The fragment that was offered is refused. Where it begins behind what is here (`is_gap`),
+    /// its client goes back to that. Where a Close without bytes may mean an empty file, a restart
+    /// has to know of the offer.
     pub async fn note_refused(&mut self, range: Range<u64>, is_gap: bool) {
         let shard = Rc::clone(&self.shard);
         if is_gap {

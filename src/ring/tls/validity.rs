@@ -45,9 +45,9 @@ impl Validity {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Until when these certificates, which let a client in at `now_s`, would do so: until the first
-    /// of them expires, or the list that says of one of them whether it is revoked. Both are seconds
-    /// since 1970. What had expired already was none of those that counted.
+    /// Until when these certificates, which let a client in at `now_s`, would do so: until the
+    /// first of them expires, or the list that says of one of them whether it is revoked. Both are
+    /// seconds since 1970. What had expired already was none of those that counted.
     pub fn until_s(&self, shown: &[CertificateDer<'_>], now_s: u64) -> u64 {
         let read = (shown.iter()).filter_map(|shown| Certificate::from_der(shown).ok());
         let ends = read.flat_map(|certificate| {
