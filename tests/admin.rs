@@ -1043,7 +1043,6 @@ fn a_reload_says_what_has_changed_or_what_is_wrong() {
     }
 }
 
-/// What is open stays in use: only a start opens what stands there now.
 /// Goal: what waits for the next start leaves nobody's upload behind in silence. Method: settings
 /// with another work directory, or with another root that has one of its own, beside a server that
 /// has an unfinished upload; and without one.
@@ -1100,6 +1099,7 @@ fn uploads_that_the_next_start_would_leave_behind_are_told_of() {
     client.close().assert(200, None);
 }
 
+/// What is open stays in use: only a start opens what stands there now.
 #[test]
 fn a_reload_says_that_a_root_is_not_the_one_that_was_opened() {
     let place = tempfile::tempdir().unwrap();

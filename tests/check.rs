@@ -132,8 +132,6 @@ fn settings_that_hardly_anybody_means_are_told_of() {
     server.wait_for_log("event=settings_doubtful");
 }
 
-/// The unit gives the right to the service, and not to whoever checks. In a network of its own, in
-/// which the ports are not given to everybody.
 /// No remedy for a folder helps there.
 #[test]
 fn a_start_in_a_directory_that_is_gone_is_told() {
@@ -164,6 +162,8 @@ fn a_start_in_a_directory_that_is_gone_is_told() {
     }
 }
 
+/// The unit gives the right to the service, and not to whoever checks. In a network of its own, in
+/// which the ports are not given to everybody.
 #[test]
 fn a_port_that_the_service_may_have_is_a_warning_to_whoever_may_not() {
     let place = place(rustix::process::geteuid().as_raw());

@@ -339,7 +339,7 @@ fn a_full_disk_of_the_ledger_is_told_as_one() {
     assert_eq!(said.status.code(), Some(1));
     let said = String::from_utf8([said.stdout, said.stderr].concat()).unwrap();
     assert!(
-        said.contains("its line in the custody ledger cannot be written"),
+        said.contains("its line in the custody ledger or its digest file"),
         "{said}"
     );
     fs::remove_file(filler).unwrap();

@@ -363,13 +363,16 @@ fn a_file_whose_bytes_were_refused_is_no_empty_file() {
         client.close().assert(200, None);
         assert_eq!(std::fs::read(&precious).unwrap(), b"precious");
     }
-    // One that could not be understood brought bytes as well.
-    let mut client = Client::create(server.address(), "/a.bin");
-    let packed = fragment(0..10).of(10).with("Content-Encoding: gzip\r\n");
-    assert_eq!(client.send(packed).status, 400);
-    client.reconnect();
-    client.close().assert(200, None);
-    assert_eq!(std::fs::read(&precious).unwrap(), b"precious");
+    // One that could not be understood brought bytes as well, on whatever shard it comes.
+    for _ in 0..8 {
+        let mut client = Client::create(server.address(), "/a.bin");
+        client.reconnect();
+        let packed = fragment(0..10).of(10).with("Content-Encoding: gzip\r\n");
+        assert_eq!(client.send(packed).status, 400);
+        client.reconnect();
+        client.close().assert(200, None);
+        assert_eq!(std::fs::read(&precious).unwrap(), b"precious");
+    }
     // Nothing was to come.
     let mut client = Client::create(server.address(), "/a.bin");
     client.close().assert(200, None);

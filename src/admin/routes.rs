@@ -309,10 +309,10 @@ fn obey(overview: &Overview, order: Order) -> AdminAnswer {
                         "its file is being given its name, or is on its way to an object store, \
                          and is not called back",
                     ),
-                    NotEnded::AwaitsLedger => (
+                    NotEnded::Unsettled => (
                         409,
-                        "its file is published, and its line in the custody ledger cannot be \
-                         written now: `bitsd status` says why; it ends as soon as that can",
+                        "its file is published, and its line in the custody ledger or its digest \
+                         file cannot be written now: the log says why; it ends as soon as that can",
                     ),
                     NotEnded::AwaitsDisk => (
                         409,

@@ -17,10 +17,12 @@ const DNS_NAME: u8 = 0x82;
 pub enum AlternativeName {
     /// It is as its kind has to be.
     Read(GeneralName),
-    /// It says that it is a name of DNS, or one of a kind of its own, and cannot be read.
-    Unreadable,
+    /// It says that it is one of a kind of its own, and cannot be read.
+    BadOtherName,
+    /// It says that it is a name of DNS, and cannot be read.
+    BadDnsName,
     /// One of another kind that cannot be read.
-    Other,
+    Bad,
 }
 
 /// All of them, in their order; none where there is no such extension.
@@ -43,8 +45,9 @@ pub fn of(certificate: &Certificate) -> Result<Vec<AlternativeName>, Error> {
             let bytes = list.tlv_bytes()?;
             names.push(match (GeneralName::from_der(bytes), bytes.first()) {
                 (Ok(name), _) => AlternativeName::Read(name),
-                (Err(_), Some(&(OTHER_NAME | DNS_NAME))) => AlternativeName::Unreadable,
-                (Err(_), _) => AlternativeName::Other,
+                (Err(_), Some(&OTHER_NAME)) => AlternativeName::BadOtherName,
+                (Err(_), Some(&DNS_NAME)) => AlternativeName::BadDnsName,
+                (Err(_), _) => AlternativeName::Bad,
             });
         }
         Ok(names)

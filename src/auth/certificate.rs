@@ -136,7 +136,8 @@ fn alternative(rule: &Rule, name: &AlternativeName, realms: &[impl AsRef<str>]) 
         (Rule::SanDns, AlternativeName::Read(GeneralName::DnsName(name))) => {
             Found::Name(name.to_string())
         }
-        (Rule::SanUpn | Rule::SanDns, AlternativeName::Unreadable) => Found::Unusable,
+        (Rule::SanUpn, AlternativeName::BadOtherName)
+        | (Rule::SanDns, AlternativeName::BadDnsName) => Found::Unusable,
         _ => Found::Nothing,
     }
 }
@@ -196,6 +197,8 @@ mod tests {
         );
         // As some authorities write it.
         let umlaut = replaced(umlaut, b"jarg@", b"j\xc3\xb6g@");
+        let host = certificate(vec![dns("pcjarg.example"), upn("anna@EXAMPLE")], None);
+        let host = replaced(host, b"jarg.", b"j\xc3\xb6g.");
         let bad = certificate(vec![upn("a:b")], Some("a\nb"));
         let line = format!(
             "listed:{}\n",
@@ -222,6 +225,8 @@ mod tests {
             // Of a kind that nobody asks for, it is.
             (&umlaut, &[SanUpn, SanDns, Cn], Some("anna")),
             (&umlaut, &[SanDns, Cn], Some("pc1.example")),
+            (&host, &[SanUpn], Some("anna")),
+            (&host, &[SanDns, SanUpn, Cn], None),
             (&b"no certificate".to_vec(), &Rule::ALL, None),
         ] {
             let found = user_of(certificate, rules, &["example"], &accounts);

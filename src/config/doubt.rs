@@ -11,7 +11,8 @@ mod around;
 mod folders;
 mod idle;
 
-use super::keys::{Config, Location, ROOT_DEFAULT};
+use super::keys::{Config, Listener, Location, ROOT_DEFAULT};
+use super::words::ProxyProtocol;
 use crate::auth::accounts::Accounts;
 use crate::auth::certificate::Rule;
 use crate::auth::policy::{self, Allowed, Principal, Scheme};
@@ -126,7 +127,24 @@ impl Config {
                 loose.join(", ")
             )
         });
-        far.into_iter().chain(loose).collect()
+        let proxies = &self.accounts.trusted_proxies;
+        let is_for_proxies = |listener: &&Listener| {
+            let networks = &listener.allow_from;
+            listener.proxy_protocol == ProxyProtocol::None
+                && !(networks.is_empty() || proxies.is_empty())
+                && proxies.cover(networks)
+        };
+        let shut: Vec<_> = (self.listeners.iter().filter(is_for_proxies))
+            .flat_map(|listener| listener.address.iter().map(ToString::to_string))
+            .collect();
+        let shut = (!shut.is_empty()).then(|| {
+            format!(
+                "allow_from of the [[listener]] {} has trusted_proxies only, and goes by the clients that they name: \
+                 whoever comes by way of them hears 403; name the networks of the clients",
+                shut.join(", ")
+            )
+        });
+        far.into_iter().chain(loose).chain(shut).collect()
     }
 
     /// No network of one owner is so wide: clients are in it.
@@ -302,6 +320,11 @@ mod tests {
                 format!("{certificate}{tls}"),
                 "no [[listener]] with tls = true",
             ),
+            (
+                format!("trusted_proxies = \"192.168.0.0/16\"\n{office}"),
+                "allow_from of the [[listener]] 127.0.0.1:0 has trusted_proxies only,",
+            ),
+            (format!("trusted_proxies = \"192.168.1.1\"\n{office}"), ""),
             (
                 format!("root = \"/r\"\n{tokens}allow_from = \"10.0.0.0/8\"\n{office}"),
                 "nobody can upload to /: allow_from there",

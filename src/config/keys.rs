@@ -402,7 +402,8 @@ keys! {
         /// Whether one of `trusted_proxies` begins each connection by saying whose it is (the PROXY
         /// protocol, version 1 or 2). Nobody else is let in there.
         proxy_protocol: ProxyProtocol = ProxyProtocol::None, Row::of(Form::Word(ProxyProtocol::WORDS));
-        /// From where connections are taken; empty: from everywhere. Others are ended at once.
+        /// From where connections are taken; empty: from everywhere. Others are ended at once, and
+        /// hear 403 where one of `trusted_proxies` names them (`X-Forwarded-For`).
         allow_from: Networks = Networks::default(), Row::of(Form::Texts(NETWORKS)).live();
     }
 }

@@ -116,7 +116,7 @@ impl Audit {
 pub fn verify(path: &Path, wishes: &Wishes) -> io::Result<Audit> {
     let mut walk = Walk::through(path, wishes)?;
     if wishes.looks_at_files {
-        walk.look_at_files(path, REST)?;
+        walk.look_at_files(path, REST);
     }
     Ok(walk.verified)
 }
@@ -125,26 +125,6 @@ pub fn verify(path: &Path, wishes: &Wishes) -> io::Result<Audit> {
 const ROUNDS_MAX: u32 = 10;
 /// What a file of a moment ago may wait for its line.
 const REST: Duration = Duration::from_secs(1);
-
-/// What is told of each file by all days.
-fn lines_of_files(path: &Path) -> io::Result<BTreeMap<PathBuf, Vec<FileLine>>> {
-    let mut files = BTreeMap::<_, Vec<_>>::new();
-    let mut order = 0;
-    for name in folder::days(path)? {
-        each_line(path, &name, |number, line| {
-            order += 1;
-            let read = LedgerLine::read(line);
-            let read = read.filter(|read| read.is_published() && read.object.is_none());
-            if let Some(read) = read {
-                let file = Path::new(&*read.root).join(&*read.path);
-                let told = FileLine::by(&read, format!("{name}:{number}"), order);
-                files.entry(file).or_default().push(told);
-            }
-            Ok(())
-        })?;
-    }
-    Ok(files::by_place(files).0)
-}
 
 /// Calls with each line of all days, newline included, under the name of its file and its number.
 ///
@@ -166,6 +146,8 @@ struct Walk<'w> {
     /// What was told of each session, as a hash.
     sessions: BTreeMap<SessionId, [u8; 32]>,
     files: BTreeMap<PathBuf, Vec<FileLine>>,
+    /// What was found before any file was looked at.
+    ledger_discrepancies: u64,
     /// The name of the file before.
     day_before: Option<String>,
 }
@@ -183,11 +165,13 @@ impl<'w> Walk<'w> {
             is_head_found: wishes.head.is_none_or(|head| head == BEGINNING),
             sessions: BTreeMap::new(),
             files: BTreeMap::new(),
+            ledger_discrepancies: 0,
             day_before: None,
         };
         for name in folder::days(path)? {
             walk.day(path, name)?;
         }
+        walk.ledger_discrepancies = walk.verified.discrepancies_count;
         if let (false, Some(head)) = (walk.is_head_found, wishes.head) {
             walk.verified.tell(Discrepancy::HeadMissing(head));
         }
@@ -278,7 +262,7 @@ impl<'w> Walk<'w> {
 
     /// Reads the files. A server that runs may replace one meanwhile: before a file is told of, the
     /// ledger is read again, after a `rest` in which a line that is on its way can come.
-    fn look_at_files(&mut self, path: &Path, rest: Duration) -> io::Result<()> {
+    fn look_at_files(&mut self, path: &Path, rest: Duration) {
         let (files, same) = files::by_place(std::mem::take(&mut self.files));
         self.verified.names_of_others = same;
         let mut odd = Vec::new();
@@ -287,38 +271,60 @@ impl<'w> Walk<'w> {
             let is_without = told.last().is_some_and(|told| told.sha256.is_none());
             self.verified.files_without_digest += u64::from(is_without);
             if !matches!(files::judge(&file, &told), Ok(None)) {
-                odd.push((file, told.len()));
+                odd.push((file, told));
             }
         }
-        for round in 1.. {
+        for _round in 0..ROUNDS_MAX {
             if odd.is_empty() {
-                break;
+                return;
             }
             thread::sleep(rest);
-            let mut now = lines_of_files(path)?;
+            let mut now = self.lines_since(path);
             let mut still = Vec::new();
-            for (file, before) in odd {
-                let told = now.remove(&file).unwrap_or_default();
-                match files::judge(&file, &told) {
-                    Ok(None) => {}
-                    // It may have been replaced once more.
-                    _ if told.len() > before && round < ROUNDS_MAX => {
-                        still.push((file, told.len()));
-                    }
-                    _ if told.len() > before => {
-                        let why = "it is replaced again and again".to_owned();
-                        self.verified.tell(Discrepancy::FileUnreadable(file, why));
-                    }
-                    Ok(Some(discrepancy)) => self.verified.tell(discrepancy),
-                    Err(error) => {
-                        let why = error.to_string();
-                        self.verified.tell(Discrepancy::FileUnreadable(file, why));
-                    }
+            for (file, told) in odd {
+                // A place is told by its folder, which may have gone.
+                let newer = now.remove(&file).filter(|newer| newer.len() > told.len());
+                let Some(newer) = newer else {
+                    self.tell_of_file(file, &told);
+                    continue;
+                };
+                // It may have been replaced once more.
+                if !matches!(files::judge(&file, &newer), Ok(None)) {
+                    still.push((file, newer));
                 }
             }
             odd = still;
         }
-        Ok(())
+        for (file, _) in odd {
+            let why = "it is replaced again and again".to_owned();
+            self.verified.tell(Discrepancy::FileUnreadable(file, why));
+        }
+    }
+
+    fn tell_of_file(&mut self, file: PathBuf, told: &[FileLine]) {
+        match files::judge(&file, told) {
+            Ok(None) => {}
+            Ok(Some(discrepancy)) => self.verified.tell(discrepancy),
+            Err(error) => {
+                let why = error.to_string();
+                self.verified.tell(Discrepancy::FileUnreadable(file, why));
+            }
+        }
+    }
+
+    /// What all days tell of files by now; nothing if the ledger cannot be read any more, or is
+    /// worse than it was: no such line excuses a file.
+    fn lines_since(&self, path: &Path) -> BTreeMap<PathBuf, Vec<FileLine>> {
+        let wishes = Wishes {
+            head: None,
+            ..self.wishes.clone()
+        };
+        match Walk::through(path, &wishes) {
+            Ok(walk) if walk.verified.discrepancies_count <= self.ledger_discrepancies => {
+                files::by_place(walk.files).0
+            }
+            Ok(_) | Err(_) => BTreeMap::new(),
+        }
     }
 }
 
@@ -496,7 +502,7 @@ mod tests {
                 told_of(2, b"other").append(&scribe(), &head, &mut both);
                 fs::write(&day, both).unwrap();
             }
-            walk.look_at_files(place.path(), Duration::ZERO).unwrap();
+            walk.look_at_files(place.path(), Duration::ZERO);
             let told = u64::from(!has_line);
             assert_eq!(walk.verified.discrepancies_count, told, "{has_line}");
         }

@@ -19,6 +19,20 @@ impl Disk for RingWorld {
             .map_or(Shelf::WORK, |ground| ground.shelf)
     }
 
+    fn is_away(&self, place: &Place) -> bool {
+        let grounds = self.grounds.borrow();
+        let Some(ground) = grounds.get(&place.root) else {
+            return true;
+        };
+        let path = ground.real.join(place.path.as_str());
+        // The folder of a shelf is the root that it was made for, or beneath that.
+        let folders = self
+            .missing_shelves
+            .iter()
+            .filter_map(|shelf| shelf.parent());
+        folders.into_iter().any(|folder| path.starts_with(folder))
+    }
+
     async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing> {
         self.check_ground(place).await?;
         let (trees, looked_up) = (Arc::clone(&self.trees), place.clone());

@@ -335,7 +335,8 @@ fn objects(
         let _best_effort = work.remove(half);
     }
     let has_notes = (names.iter()).any(|name| matches!(parse_name(name), WorkName::Note(_)));
-    let folders = match has_notes {
+    // The file of a note may lie on a shelf that is not there now.
+    let folders = match has_notes && !ready.directories.misses_a_shelf() {
         true => ready.directories.shelves().descriptors(),
         false => Vec::new(),
     };

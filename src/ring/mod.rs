@@ -171,8 +171,8 @@ pub struct RingWorld {
     ground_seen: Arc<Recent<usize, ()>>,
     /// The shelf that was last found at its path.
     shelf_seen: Arc<Recent<Shelf, ()>>,
-    /// Some parts may be on a shelf that cannot be opened now.
-    misses_a_shelf: bool,
+    /// Shelves that cannot be opened now, on which some parts may be.
+    missing_shelves: Vec<std::path::PathBuf>,
     /// So much may its sessions weigh.
     sessions_bytes_max: u64,
     /// Random bytes that were not used yet.
@@ -209,9 +209,9 @@ impl Runtime for RingWorld {
 impl RingWorld {
     /// When all sessions are read back: see [`Objects::end_forgotten`]. Once for all shards.
     pub fn end_forgotten_objects(&self) {
-        if self.shard == 0 {
-            let folders = self.disk.shelves().descriptors();
-            self.objects.end_forgotten(folders);
+        // The file of a note may lie on a shelf that is not there now.
+        if self.shard == 0 && self.missing_shelves.is_empty() {
+            (self.objects).end_forgotten(self.disk.shelves().descriptors());
         }
     }
 }
@@ -399,7 +399,7 @@ impl WorkFiles for RingWorld {
     }
 
     fn misses_a_shelf(&self) -> bool {
-        self.misses_a_shelf
+        !self.missing_shelves.is_empty()
     }
 
     fn commits_in_order(&self, shelf: Shelf) -> Option<Commit> {

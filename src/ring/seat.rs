@@ -254,7 +254,7 @@ impl Seat {
             senders: self.senders,
             afoot: self.afoot.clone(),
             grounds: RefCell::default(),
-            misses_a_shelf: self.directories.misses_a_shelf(),
+            missing_shelves: self.directories.missing_shelves(),
             sessions_bytes_max: self.sessions_bytes_max,
             stats: Cell::new(0),
             chronicle: RefCell::default(),

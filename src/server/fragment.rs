@@ -93,7 +93,7 @@ impl<W: World> Exchange<W> {
         held.note_offer(offered.clone()).await;
         let plan = match held.carry_out(Step::Fragment(range)).await {
             Done::Store(plan) => {
-                held.note_taken(offered);
+                held.note_taken(offered.clone());
                 plan
             }
             Done::Answered(reply) => {
@@ -110,6 +110,7 @@ impl<W: World> Exchange<W> {
             }
         };
         if let Err(error) = held.begin(range.total()).await {
+            held.note_refused(offered, false).await;
             return Ok(outcome(Err(held.fail(error).await), unread));
         }
         match held.catch_up(Orders::Heeded).await {

@@ -171,8 +171,8 @@ impl<W: World> Exchange<W> {
         let location = self.shard.location(path);
         let access = &location.access;
         let client = self.connection.client().ip();
-        if !access.allow_from.let_in(client) || !self.visit.lets_in(&self.shard.settings(), client)
-        {
+        let is_out = || !self.visit.lets_in(&self.shard.settings(), client);
+        if !access.allow_from.let_in(client) || (self.visit.has_entry() && is_out()) {
             return Err(Refusal::FromElsewhere);
         }
         if location.policy.strict && matches!(shown.named, Named::ByItself) {

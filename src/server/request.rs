@@ -197,9 +197,12 @@ impl Request {
                 wanted: Wanted::Reply { session, .. },
                 ..
             } => Some(*session),
-            Self::Download { .. } | Self::Packet { packet: Err(_), .. } | Self::Plain { .. } => {
-                None
-            }
+            // It counts among what was offered to the session.
+            Self::Packet {
+                packet: Err((_, session)),
+                ..
+            } => *session,
+            Self::Download { .. } | Self::Plain { .. } => None,
         }
     }
 }

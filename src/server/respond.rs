@@ -10,7 +10,9 @@ use super::request::{self, Request, Wanted};
 use super::shard::Phase;
 use crate::bits::packet::{Packet, PacketKind};
 use crate::bits::reply::{self, Ack, Refusal, Scarce};
-use crate::bits::session::Step;
+use crate::bits::session::{State, Step};
+use crate::bits::session_id::SessionId;
+use crate::config::EmptyFile;
 use crate::event::Event;
 use crate::http::head::Framing;
 use crate::http::path::UploadPath;
@@ -75,11 +77,10 @@ impl<W: World> Exchange<W> {
                 match packet {
                     Ok(packet) => self.serve_packet(packet, asked.agent, shown, manners).await,
                     Err((refusal, session)) => {
-                        let has_body = !matches!(framing, Framing::Absent | Framing::Length(0))
+                        let brings_bytes = !matches!(framing, Framing::Absent | Framing::Length(0))
                             || matches!(refusal, Refusal::LengthMismatch | Refusal::RangeMalformed);
-                        let session_of = session.and_then(|id| self.shard.session(id));
-                        if let (true, Some(session)) = (has_body, session_of) {
-                            session.note_offer_unread();
+                        if let (true, Some(id)) = (brings_bytes, session) {
+                            Box::pin(self.note_unread(id, shown)).await;
                         }
                         let outcome = Outcome {
                             reply: Err(refusal),
@@ -130,6 +131,23 @@ impl<W: World> Exchange<W> {
                 self.add_answer(|answer| why.write(methods, is_head, persistence, answer));
                 self.finish(persistence).await
             }
+        }
+    }
+
+    /// A packet that could not be understood brought bytes for a session: whoever closes it then
+    /// did not mean an empty file. Only who may use it is heard.
+    async fn note_unread(&mut self, id: SessionId, shown: Shown) {
+        let Some(session) = self.shard.session(id) else {
+            return;
+        };
+        let policy = &self.shard.location(&session.path).policy;
+        if session.state() != State::NEW || policy.empty_file != EmptyFile::Create {
+            return;
+        }
+        if let Ok(principal) = self.admit(&session.path, shown).await
+            && session.is_open_to(principal.as_ref())
+        {
+            session.note_offer_unread();
         }
     }
 

@@ -254,7 +254,6 @@ impl<W: World> Session<W> {
             && let Some(work) = work.as_mut()
         {
             work.offers.has_any = true;
-            self.kept.note_offered();
         }
     }
 

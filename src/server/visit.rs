@@ -36,6 +36,11 @@ impl Visit {
         }
     }
 
+    /// Whether its listener has an entry in the settings.
+    pub fn has_entry(&self) -> bool {
+        self.listener.is_some()
+    }
+
     /// Whether its listener lets in this client.
     pub fn lets_in(&self, settings: &Config, client: IpAddr) -> bool {
         let listener = self

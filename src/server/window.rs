@@ -89,8 +89,9 @@ pub enum NotEnded {
     Busy,
     /// It is in the middle of getting its name.
     IsPublished,
-    /// It has its name, and its line in the custody ledger cannot be written now.
-    AwaitsLedger,
+    /// It has its name, and what goes with it cannot be written now: its line in the custody
+    /// ledger, or its digest file.
+    Unsettled,
     /// Its disk was not there at the start.
     AwaitsDisk,
     /// The shard is starting or stopping.
@@ -169,7 +170,7 @@ impl<W: World> Shard<W> {
         held.command(false);
         match held.state() {
             State::Closing { .. } => Err(NotEnded::IsPublished),
-            State::Published { .. } => Err(NotEnded::AwaitsLedger),
+            State::Published { .. } if held.keep().is_unsettled() => Err(NotEnded::Unsettled),
             _ => Err(NotEnded::Busy),
         }
     }

@@ -430,6 +430,11 @@ pub trait Disk: WorkFiles {
 
     /// The one from which a file can be moved to a destination in one step.
     fn shelf(&self, place: &Place) -> Shelf;
+    /// Whether a destination is on a file system that is not here now: what stands at its path then
+    /// is something else.
+    fn is_away(&self, _place: &Place) -> bool {
+        false
+    }
     /// Looks at a destination. Where it is asked on behalf of a publication in some manner,
     /// whatever that would fail by is an error now, before any byte is sent.
     async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing>;

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::destination;
-use super::disk::{Disk, File as _, Place, Shelf, Standing, WorkStat};
+use super::disk::{Disk, File as _, Place, ReplyStat, Shelf, WorkStat};
 use super::journal::Kept;
 use super::keep::Keep;
 use super::names::{self, ASIDE_SUFFIX, NamesOf, WorkName};
@@ -217,8 +217,9 @@ impl<D: Disk> Recovery<'_, D> {
         self.settle(case).await;
     }
 
-    /// Whether the file of a session stands at its destination: its part is not where a shelf is
-    /// missing. One that was taken away since cannot be told from one whose part is there.
+    /// Whether the file of a session stands at its destination, by its inode and its size: its part
+    /// is not where a shelf is missing. One that was taken away since cannot be told from one whose
+    /// part is there.
     async fn has_its_name(&self, case: &Case) -> bool {
         let (record, disk) = (&case.record, &*self.store.disk);
         let is_whole = matches!(
@@ -231,8 +232,13 @@ impl<D: Disk> Recovery<'_, D> {
         let (true, None, Ok(place)) = (is_whole, &location.objects, place) else {
             return false;
         };
-        let standing = disk.look_up(&place, None).await;
-        matches!(standing, Ok(Standing::File { inode }) if inode == record.inode)
+        if disk.is_away(&place) {
+            return false;
+        }
+        let is_it =
+            |stat: &ReplyStat| stat.inode == record.inode && stat.bytes == record.state.received();
+        let opened = disk.open_published(&place).await;
+        matches!(opened, Ok(Some((_, stat))) if is_it(&stat))
     }
 
     /// Where the files of a session would be.

@@ -4,6 +4,7 @@
 //! whom the files of the settings and `allow` name.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::around;
 use crate::auth::policy::Allowed;
@@ -47,8 +48,22 @@ pub(super) fn of_users(config: &Config) -> Vec<String> {
             some(&without)
         )
     });
+    let within = of_others(config);
+    (shared.into_iter().chain(without).chain(within)).collect()
+}
+
+/// Locations in what is a user's own by another one.
+fn of_others(config: &Config) -> Vec<String> {
+    let outer: Vec<_> = (config.locations.iter())
+        .filter(|location| location.access.per_user)
+        .filter_map(|location| {
+            let folder = around::folder(config, location)?;
+            let users: BTreeSet<_> = users(config, location).into_iter().collect();
+            Some((location, folder, users))
+        })
+        .collect();
     let within = config.locations.iter().filter_map(|location| {
-        let found = users_within(config, location);
+        let found = users_within(config, location, &outer);
         (!found.is_empty()).then(|| {
             format!(
                 "what /{} serves is in the folder of a user who should have it for himself (per_user): {}; give it another \
@@ -58,27 +73,28 @@ pub(super) fn of_users(config: &Config) -> Vec<String> {
             )
         })
     });
-    let within: Vec<_> = within.collect();
-    (shared.into_iter().chain(without).chain(within)).collect()
+    within.collect()
 }
 
+/// A location in which each user has a folder of his own, where its files lie, and who is named.
+type OfEach<'c> = (&'c Location, PathBuf, BTreeSet<&'c str>);
+
 /// The users in whose own folders the files of a location lie, each with where he has it.
-fn users_within(config: &Config, location: &Location) -> Vec<String> {
+fn users_within(config: &Config, location: &Location, outer: &[OfEach<'_>]) -> Vec<String> {
+    let others = || (outer.iter()).filter(|(outer, ..)| outer.prefix != location.prefix);
+    if others().next().is_none() {
+        return Vec::new();
+    }
     let Some(inner) = around::folder(config, location) else {
         return Vec::new();
     };
     let mut found = Vec::new();
-    let others = config.locations.iter();
-    for outer in others.filter(|outer| outer.access.per_user && outer.prefix != location.prefix) {
-        let Some(of_all) = around::folder(config, outer) else {
-            continue;
-        };
-        let is_his = |user: &&str| {
+    for (outer, of_all, users) in others() {
+        let is_his = |user: &&&str| {
             let own = UploadPath::own_folder(user);
             own.is_some_and(|own| inner.starts_with(of_all.join(own.as_str())))
         };
-        let all: BTreeSet<_> = users(config, outer).into_iter().collect();
-        let his = all.into_iter().filter(is_his);
+        let his = users.iter().filter(is_his);
         found.extend(his.map(|user| format!("{user} (of /{})", outer.prefix)));
     }
     found
