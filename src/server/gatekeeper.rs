@@ -170,9 +170,7 @@ impl<W: World> Exchange<W> {
         }
         let location = self.shard.location(path);
         let access = &location.access;
-        let client = self.connection.client().ip();
-        let is_out = || !self.visit.lets_in(&self.shard.settings(), client);
-        if !access.allow_from.let_in(client) || (self.visit.has_entry() && is_out()) {
+        if self.is_from_elsewhere(access) {
             return Err(Refusal::FromElsewhere);
         }
         if location.policy.strict && matches!(shown.named, Named::ByItself) {
@@ -196,6 +194,13 @@ impl<W: World> Exchange<W> {
                 Err(Refusal::NotAllowed)
             }
         }
+    }
+
+    /// Whether the client comes from where nothing is taken: by the location, or by the listener.
+    pub(super) fn is_from_elsewhere(&self, access: &Access) -> bool {
+        let client = self.connection.client().ip();
+        let is_out = || !self.visit.lets_in(&self.shard.settings(), client);
+        !access.allow_from.let_in(client) || (self.visit.has_entry() && is_out())
     }
 
     /// Who asks, where no proxy says it.

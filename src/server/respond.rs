@@ -80,7 +80,7 @@ impl<W: World> Exchange<W> {
                         let brings_bytes = !matches!(framing, Framing::Absent | Framing::Length(0))
                             || matches!(refusal, Refusal::LengthMismatch | Refusal::RangeMalformed);
                         if let (true, Some(id)) = (brings_bytes, session) {
-                            Box::pin(self.note_unread(id, shown)).await;
+                            self.note_unread(id);
                         }
                         let outcome = Outcome {
                             reply: Err(refusal),
@@ -135,17 +135,21 @@ impl<W: World> Exchange<W> {
     }
 
     /// A packet that could not be understood brought bytes for a session: whoever closes it then
-    /// did not mean an empty file. Only who may use it is heard.
-    async fn note_unread(&mut self, id: SessionId, shown: Shown) {
+    /// did not mean an empty file. Only who may use it is heard, and what such a packet shows is not
+    /// looked at: whoever has to say who it is was known before on this connection.
+    fn note_unread(&self, id: SessionId) {
         let Some(session) = self.shard.session(id) else {
             return;
         };
-        let policy = &self.shard.location(&session.path).policy;
-        if session.state() != State::NEW || policy.empty_file != EmptyFile::Create {
-            return;
-        }
-        if let Ok(principal) = self.admit(&session.path, shown).await
-            && session.is_open_to(principal.as_ref())
+        let location = self.shard.location(&session.path);
+        let may_be_empty =
+            session.state() == State::NEW && location.policy.empty_file == EmptyFile::Create;
+        let known = self.visit.known(&self.shard.settings());
+        let is_heard = location.access.auth.is_empty() || known.is_some();
+        if may_be_empty
+            && is_heard
+            && !self.is_from_elsewhere(&location.access)
+            && session.is_open_to(known)
         {
             session.note_offer_unread();
         }
