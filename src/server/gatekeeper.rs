@@ -196,13 +196,6 @@ impl<W: World> Exchange<W> {
         }
     }
 
-    /// Whether the client comes from where nothing is taken: by the location, or by the listener.
-    pub(super) fn is_from_elsewhere(&self, access: &Access) -> bool {
-        let client = self.connection.client().ip();
-        let is_out = || !self.visit.lets_in(&self.shard.settings(), client);
-        !access.allow_from.let_in(client) || (self.visit.has_entry() && is_out())
-    }
-
     /// Who asks, where no proxy says it.
     async fn shown_by_itself(
         &mut self,

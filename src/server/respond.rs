@@ -12,7 +12,7 @@ use crate::bits::packet::{Packet, PacketKind};
 use crate::bits::reply::{self, Ack, Refusal, Scarce};
 use crate::bits::session::{State, Step};
 use crate::bits::session_id::SessionId;
-use crate::config::EmptyFile;
+use crate::config::{Access, EmptyFile};
 use crate::event::Event;
 use crate::http::head::Framing;
 use crate::http::path::UploadPath;
@@ -135,8 +135,8 @@ impl<W: World> Exchange<W> {
     }
 
     /// A packet that could not be understood brought bytes for a session: whoever closes it then
-    /// did not mean an empty file. Only who may use it is heard, and what such a packet shows is not
-    /// looked at: whoever has to say who it is was known before on this connection.
+    /// did not mean an empty file. Only who may use it is heard, and what such a packet shows is
+    /// not looked at: whoever has to say who it is was known before on this connection.
     fn note_unread(&self, id: SessionId) {
         let Some(session) = self.shard.session(id) else {
             return;
@@ -153,6 +153,13 @@ impl<W: World> Exchange<W> {
         {
             session.note_offer_unread();
         }
+    }
+
+    /// Whether the client comes from where nothing is taken: by the location, or by the listener.
+    pub(super) fn is_from_elsewhere(&self, access: &Access) -> bool {
+        let client = self.connection.client().ip();
+        let is_out = || !self.visit.lets_in(&self.shard.settings(), client);
+        !access.allow_from.let_in(client) || (self.visit.has_entry() && is_out())
     }
 
     /// Tells that a download is not for whoever asks for it.
