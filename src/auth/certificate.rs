@@ -67,20 +67,12 @@ pub fn subject_of(certificate: &[u8]) -> String {
     subject.chars().take(SUBJECT_CHARS_MAX).collect()
 }
 
-/// What stands where a rule looks.
+/// What stands where a rule looks, if anything does.
 enum Found {
-    /// Nothing.
-    Nothing,
     /// A name.
     Name(String),
     /// Something that cannot be read as one: whose it is is not known, so no other place is asked.
     Unusable,
-}
-
-impl Found {
-    fn of(name: Option<String>) -> Self {
-        name.map_or(Self::Nothing, Self::Name)
-    }
 }
 
 /// The user of a certificate (DER), by the first rule that finds something; `None` if that is no
@@ -97,35 +89,31 @@ pub fn user_of(
     let find = |rule: &Rule| match rule {
         Rule::SanUpn | Rule::SanDns => {
             let Ok(names) = &names else {
-                return Found::Unusable;
+                return Some(Found::Unusable);
             };
-            let of_rule = |name: &AlternativeName| alternative(rule, name, realms);
-            let found = names.iter().map(of_rule);
-            found
-                .into_iter()
-                .find(|found| !matches!(found, Found::Nothing))
-                .unwrap_or(Found::Nothing)
+            names
+                .iter()
+                .find_map(|name| alternative(rule, name, realms))
         }
         Rule::Cn => match parsed.tbs_certificate().subject().common_name() {
-            Ok(common) => Found::of(common.map(|name| name.value().into_owned())),
-            Err(_) => Found::Unusable,
+            Ok(common) => common.map(|name| Found::Name(name.value().into_owned())),
+            Err(_) => Some(Found::Unusable),
         },
         Rule::Fingerprint => {
             let owner = accounts.owner_of_certificate(&fingerprint(certificate));
-            Found::of(owner.map(|user| user.to_string()))
+            owner.map(|user| Found::Name(user.to_string()))
         }
     };
-    let mut found = rules.iter().map(find);
-    match found.find(|found| !matches!(found, Found::Nothing))? {
+    match rules.iter().find_map(find)? {
         // A colon, say, would make it another name in the files.
         Found::Name(user) => is_name(&user).then_some(user),
-        Found::Unusable | Found::Nothing => None,
+        Found::Unusable => None,
     }
 }
 
 /// What one of the alternative names is to a rule.
-fn alternative(rule: &Rule, name: &AlternativeName, realms: &[impl AsRef<str>]) -> Found {
-    match (rule, name) {
+fn alternative(rule: &Rule, name: &AlternativeName, realms: &[impl AsRef<str>]) -> Option<Found> {
+    Some(match (rule, name) {
         (Rule::SanUpn, AlternativeName::Read(GeneralName::OtherName(other)))
             if other.type_id == UPN =>
         {
@@ -138,8 +126,8 @@ fn alternative(rule: &Rule, name: &AlternativeName, realms: &[impl AsRef<str>]) 
         }
         (Rule::SanUpn, AlternativeName::BadOtherName)
         | (Rule::SanDns, AlternativeName::BadDnsName) => Found::Unusable,
-        _ => Found::Nothing,
-    }
+        _ => return None,
+    })
 }
 
 /// szOID_NT_PRINCIPAL_NAME.

@@ -270,8 +270,9 @@ impl<'w> Walk<'w> {
             self.verified.files += 1;
             let is_without = told.last().is_some_and(|told| told.sha256.is_none());
             self.verified.files_without_digest += u64::from(is_without);
-            if !matches!(files::judge(&file, &told), Ok(None)) {
-                odd.push((file, told));
+            let judged = files::judge(&file, &told);
+            if !matches!(judged, Ok(None)) {
+                odd.push((file, told.len(), judged));
             }
         }
         for _round in 0..ROUNDS_MAX {
@@ -281,28 +282,29 @@ impl<'w> Walk<'w> {
             thread::sleep(rest);
             let mut now = self.lines_since(path);
             let mut still = Vec::new();
-            for (file, told) in odd {
+            for (file, before, judged) in odd {
                 // A place is told by its folder, which may have gone.
-                let newer = now.remove(&file).filter(|newer| newer.len() > told.len());
+                let newer = now.remove(&file).filter(|newer| newer.len() > before);
                 let Some(newer) = newer else {
-                    self.tell_of_file(file, &told);
+                    self.tell_of_file(file, judged);
                     continue;
                 };
                 // It may have been replaced once more.
-                if !matches!(files::judge(&file, &newer), Ok(None)) {
-                    still.push((file, newer));
+                let judged = files::judge(&file, &newer);
+                if !matches!(judged, Ok(None)) {
+                    still.push((file, newer.len(), judged));
                 }
             }
             odd = still;
         }
-        for (file, _) in odd {
+        for (file, ..) in odd {
             let why = "it is replaced again and again".to_owned();
             self.verified.tell(Discrepancy::FileUnreadable(file, why));
         }
     }
 
-    fn tell_of_file(&mut self, file: PathBuf, told: &[FileLine]) {
-        match files::judge(&file, told) {
+    fn tell_of_file(&mut self, file: PathBuf, judged: io::Result<Option<Discrepancy>>) {
+        match judged {
             Ok(None) => {}
             Ok(Some(discrepancy)) => self.verified.tell(discrepancy),
             Err(error) => {
