@@ -378,3 +378,121 @@ fn a_shelf_without_a_name_of_its_own_is_found_by_its_path() {
     assert!(list.lines().all(|line| !line.starts_with('/')), "{list}");
     server.stop();
 }
+
+/// What the server that this host has says to a command.
+fn ask(host: &Host, words: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    let output = command
+        .args(words)
+        .arg("--socket")
+        .arg(socket_of(&host.root))
+        .output()
+        .unwrap();
+    String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+}
+
+#[track_caller]
+fn upload(server: &Server, path: &str) {
+    let mut client = Client::create(server.address(), path);
+    client.send(fragment(0..10)).assert(200, None);
+    client.close().assert(200, None);
+}
+
+/// Goal: a disk that no location leads to any more can be taken out while the server runs, and come
+/// back. Method: twice, the first time one that the server has had from its start.
+#[test]
+fn a_disk_that_no_location_uses_is_let_go_of() {
+    let Some(host) = Host::new() else { return };
+    let both = host.settings(&["a", "b"]);
+    let mut server = Server::on(&host.root, both.clone());
+    for round in 1..=2 {
+        upload(&server, &format!("/a/{round}"));
+        server.reload(&host.settings(&["b"]).file);
+        host.unmount("a");
+        assert_eq!(server.log().matches("event=shelf_let_go").count(), round);
+        upload(&server, &format!("/b/{round}"));
+        host.mount("a");
+        ask(&host, &["reload"]);
+        let said = ask(&host, &["status"]);
+        assert!(!said.contains("NOT READY"), "{said}");
+        fs::write(host.root.with_extension("toml"), &both.file).unwrap();
+        let said = ask(&host, &["reload"]);
+        assert!(said.contains("location /a is new"), "{said}");
+    }
+    upload(&server, "/a/3");
+    assert!(
+        !server.log().contains("event=not_ready"),
+        "{}",
+        server.log()
+    );
+    server.stop();
+}
+
+/// An upload that is under way on such a disk goes on, and keeps it.
+#[test]
+fn a_disk_that_no_location_uses_is_kept_for_its_uploads() {
+    let Some(host) = Host::new() else { return };
+    let both = host.settings(&["a", "b"]);
+    let mut server = Server::on(&host.root, both.clone());
+    let clients = begin(&server);
+    server.reload(&host.settings(&["b"]).file);
+    server.wait_for_log("event=reloaded");
+    // Long enough for two looks, which the end of another disk shows.
+    server.reload(&host.settings(&[]).file);
+    server.wait_for_log("event=shelf_let_go");
+    host.unmount("b");
+    assert!(!run(&["umount", text(&host.point("a"))]));
+    host.mount("b");
+    fs::write(host.root.with_extension("toml"), &both.file).unwrap();
+    let said = ask(&host, &["reload"]);
+    assert!(said.contains("location /a is new"), "{said}");
+    finish(&host, &server, clients);
+    server.stop();
+}
+
+#[test]
+fn a_reload_that_is_refused_takes_nothing_into_its_hands() {
+    let Some(host) = Host::new() else { return };
+    let mut server = Server::on(&host.root, host.settings(&["b"]));
+    let missing = "[[location]]\nprefix = \"/n\"\nroot = \"/nowhere/at/all\"\n";
+    let lines = host.settings(&["a", "b"]).file(missing).file;
+    fs::write(host.root.with_extension("toml"), lines).unwrap();
+    let said = ask(&host, &["reload"]);
+    assert!(said.contains("/nowhere/at/all"), "{said}");
+    assert_eq!(fs::read_dir(host.disk("a")).unwrap().count(), 0);
+    let list = fs::read_to_string(host.root.join(".bitsd/shelves")).unwrap();
+    assert!(!list.contains("/a/.bitsd"), "{list}");
+    assert!(run(&["umount", text(&host.point("a"))]));
+    upload(&server, "/b/x");
+    server.stop();
+}
+
+/// One on the disk of the work directory: somebody moves it away, and makes another one.
+#[test]
+fn a_root_that_no_location_uses_may_go_and_come_back() {
+    let (folder, root) = folder_and_root();
+    let old = folder.path().join("old");
+    fs::create_dir(&old).unwrap();
+    let lines = format!("[[location]]\nprefix = \"/old\"\nroot = {old:?}\n");
+    let mut server = Server::on(&root, Settings::default().file(&lines));
+    for round in 1..=2 {
+        upload(&server, &format!("/old/{round}"));
+        server.reload("");
+        wait_until("the location is gone", || {
+            server.log().matches("location /old is gone").count() == round
+        });
+        fs::rename(&old, folder.path().join(format!("archive{round}"))).unwrap();
+        fs::create_dir(&old).unwrap();
+        server.reload(&lines);
+        wait_until("the location is back", || {
+            server.log().matches("location /old is new").count() == round
+        });
+    }
+    upload(&server, "/old/3");
+    assert!(
+        !server.log().contains("event=not_ready"),
+        "{}",
+        server.log()
+    );
+    server.stop();
+}

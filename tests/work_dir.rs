@@ -1139,35 +1139,167 @@ fn a_part_that_was_cut_while_a_fragment_comes_is_not_filled_up_either() {
     assert!(!server.file("a.bin").exists());
 }
 
-#[test]
-fn a_journal_that_is_removed_is_written_again() {
-    let mut server = Server::start();
-    let mut client = Client::create(server.address(), "/a.bin");
-    client.send(fragment(0..10).of(20)).assert(200, None);
-    let journals = |server: &Server| {
-        let entries = fs::read_dir(server.file(".bitsd")).unwrap();
-        let paths = entries.map(|entry| entry.unwrap().path());
-        let journals = paths.filter(|path| path.extension().is_some_and(|end| end == "journal"));
-        journals.collect::<Vec<_>>()
-    };
-    let removed = journals(&server);
-    for path in &removed {
-        fs::remove_file(path).unwrap();
-    }
-    // The file is there before the records are in it.
-    let has_session = |path: &PathBuf| {
+/// The journals of a server that have an upload in them.
+fn journals_with_an_upload(server: &Server) -> Vec<PathBuf> {
+    let entries = fs::read_dir(server.file(".bitsd")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let journals = paths.filter(|path| path.extension().is_some_and(|end| end == "journal"));
+    let has_upload = |path: &PathBuf| {
         let bytes = fs::read(path).unwrap_or_default();
         bytes.windows(5).any(|name| name == b"a.bin")
     };
-    wait_until("they are there again", || {
-        let again = journals(&server);
-        again.len() == removed.len() && again.iter().any(has_session)
+    journals.filter(has_upload).collect()
+}
+
+/// Goal: what the next start needs is there again, whatever somebody has done to a journal. Method:
+/// an upload that is half there, and one that is whole; then a stop, or a kill.
+#[test]
+fn a_journal_that_somebody_has_taken_is_written_again() {
+    let cut_to = |path: &Path, bytes: u64| {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_len(bytes).unwrap();
+    };
+    type Way<'w> = (&'static str, Box<dyn Fn(&Path, &Path) + 'w>);
+    let ways: [Way<'_>; 7] = [
+        (
+            "removed",
+            Box::new(|path, _| fs::remove_file(path).unwrap()),
+        ),
+        (
+            "moved",
+            Box::new(|path, aside| fs::rename(path, aside).unwrap()),
+        ),
+        (
+            "renamed",
+            Box::new(|path, _| fs::rename(path, path.with_extension("bak")).unwrap()),
+        ),
+        (
+            "removed beside a link",
+            Box::new(|path, aside| {
+                fs::hard_link(path, aside).unwrap();
+                fs::remove_file(path).unwrap();
+            }),
+        ),
+        (
+            "a link to where it is now",
+            Box::new(|path, aside| {
+                fs::rename(path, aside).unwrap();
+                symlink(aside, path).unwrap();
+            }),
+        ),
+        ("emptied", Box::new(|path, _| cut_to(path, 0))),
+        (
+            "cut in half",
+            Box::new(|path, _| cut_to(path, fs::metadata(path).unwrap().len() / 2)),
+        ),
+    ];
+    for (number, (name, way)) in ways.iter().enumerate() {
+        let (folder, root) = folder_and_root();
+        let mut server = Server::on(&root, Settings::default());
+        let mut half = Client::create(server.address(), "/a.bin");
+        half.send(fragment(0..10).of(20)).assert(200, None);
+        let mut whole = Client::create(server.address(), "/a.bin.2");
+        whole.send(fragment(0..10)).assert(200, None);
+        let before = journals_with_an_upload(&server);
+        assert!(!before.is_empty());
+        for (number, path) in before.iter().enumerate() {
+            way(path, &folder.path().join(number.to_string()));
+        }
+        wait_until(name, || {
+            let now = journals_with_an_upload(&server);
+            now.len() == before.len() && now.iter().all(|path| !before.contains(path))
+        });
+        match number % 2 == 0 {
+            true => server.kill9(),
+            false => server.stop(),
+        }
+        server = Server::on(&root, Settings::default());
+        half.reconnect_to(server.address());
+        half.send(fragment(10..20)).assert(200, None);
+        half.close().assert(200, None);
+        whole.reconnect_to(server.address());
+        whole.close().assert(200, None);
+        server.assert_file("a.bin", 1, 20);
+        server.stop();
+    }
+}
+
+/// What was written since stands behind a hole, which no start reads past.
+#[test]
+fn a_journal_that_was_cut_and_has_grown_since_is_written_again() {
+    let settings = Settings::default().flags(&["--cores", "1"]);
+    let (_folder, root) = folder_and_root();
+    let mut server = Server::on(&root, settings.clone());
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..10).of(20)).assert(200, None);
+    let before = journals_with_an_upload(&server);
+    let path = &before[0];
+    let file = fs::File::options().write(true).open(path).unwrap();
+    let bytes = file.metadata().unwrap().len();
+    // As if a record had been appended before anybody looked.
+    file.set_len(0).unwrap();
+    file.set_len(bytes).unwrap();
+    wait_until("it is written again", || {
+        let now = journals_with_an_upload(&server);
+        !now.is_empty() && !now.contains(path)
     });
-    server.restart();
+    server.kill9();
+    server = Server::on(&root, settings);
     client.reconnect_to(server.address());
     client.send(fragment(10..20)).assert(200, None);
     client.close().assert(200, None);
-    server.assert_file("a.bin", 1, 20);
+    server.stop();
+}
+
+/// Goal: what a start would refuse, a check and a server that is to make way refuse as well.
+#[test]
+fn what_has_the_name_of_a_journal_is_found_before_a_start_is_refused_for_it() {
+    let (folder, root) = folder_and_root();
+    let server = Server::on(&root, Settings::default());
+    fs::create_dir(root.join(".bitsd/0000000000000099-0.journal")).unwrap();
+    let file = folder.path().join("check.toml");
+    fs::write(
+        &file,
+        format!("root = {root:?}\nlisten = \"127.0.0.1:0\"\n"),
+    )
+    .unwrap();
+    let check = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        let output = command
+            .args(["check", "--quiet", "--config"])
+            .arg(&file)
+            .output();
+        let output = output.unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), said)
+    };
+    let is_told = |said: &str| said.contains("0000000000000099-0.journal is a folder");
+    let (code, said) = check();
+    assert!(code == Some(1) && is_told(&said), "{code:?} {said}");
+    server.make_way();
+    server.wait_for_log("event=not_replaced");
+    upload(&server, "/still", 10);
+    drop(server);
+    let (code, said) = check();
+    assert!(code == Some(1) && is_told(&said), "{code:?} {said}");
+    assert!(
+        said.contains("put back the journal that was there"),
+        "{said}"
+    );
+}
+
+/// An emptied mark is as bad as none: the next start would refuse the folder.
+#[test]
+fn a_mark_that_was_emptied_is_written_again() {
+    let (_folder, root) = folder_and_root();
+    let mut server = Server::on(&root, Settings::default());
+    let mark = root.join(".bitsd/owner");
+    let before = fs::read(&mark).unwrap();
+    fs::write(&mark, "").unwrap();
+    server.wait_for_log("event=work_dir_mended");
+    assert_eq!(fs::read(&mark).unwrap(), before);
+    server.restart();
+    upload(&server, "/a.bin", 10);
 }
 
 #[test]

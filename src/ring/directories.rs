@@ -19,6 +19,7 @@ pub mod farewell;
 mod former;
 mod left_behind;
 mod taking;
+mod unneeded;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -42,6 +43,7 @@ use crate::vault::disk::Shelf;
 use crate::vault::names::{self, CLEAN_NAME, NamesOf, WorkName};
 use crate::vigil;
 
+pub use beside::refuse_impostors;
 pub use doubts::{FolderDoubt, keeps_all, refuse_replacing};
 use farewell::Unsynced;
 use former::Listed;
@@ -49,6 +51,7 @@ pub use former::named_in;
 pub use left_behind::LeftBehind;
 pub use taking::look_at_root;
 use taking::{Made, lock, make_default_root, open_or_make};
+use unneeded::Unneeded;
 
 /// The default name of the work directory and of shelves, in their root.
 pub const WORK_DIR_NAME: &str = ".bitsd";
@@ -88,12 +91,15 @@ pub struct Directories {
     boot: u128,
     /// Why the names in the work directory cannot be made durable, if so.
     unsynced: Option<String>,
+    /// Roots are opened by one at a time, and no shelf is let go of meanwhile.
+    opening: Mutex<()>,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
-    locks: Vec<Lock>,
+    /// By the numbers of their shelves; `None` where one was let go of.
+    locks: Vec<Option<Lock>>,
     /// Of the program that ran in this process before, at the start.
     handed: HandedLocks,
     /// Open roots, and which of them somebody still uses.
@@ -102,6 +108,7 @@ struct State {
     ids: Vec<Option<u128>>,
     /// Shelves on the list that are not there now.
     missing: Vec<Listed>,
+    unneeded: Unneeded,
     made: Made,
 }
 
@@ -142,8 +149,9 @@ impl Directories {
             id: ServerId::of_work(&work, made.purpose_in(&work))?,
             boot: probe::boot_id().map_err(LaunchError::BootId)?,
             unsynced: doubts::unsynced(work.descriptor()),
+            opening: Mutex::default(),
             state: Mutex::new(State {
-                locks: vec![lock],
+                locks: vec![Some(lock)],
                 ids: vec![None],
                 handed,
                 made,
@@ -152,7 +160,7 @@ impl Directories {
             shelves: Arc::new(Shelves::new(work)),
         };
         directories.remember_shelves()?;
-        let grounds = directories.open_roots(&config.roots)?;
+        let grounds = directories.open_roots(&config.roots, |_| true)?;
         refuse_replacing(config, 0.., &grounds)?;
         directories.find_former_shelves()?;
         directories.write_list()?;
@@ -167,7 +175,7 @@ impl Directories {
     /// There are no more descriptors.
     pub fn hand_on(&self) -> io::Result<Vec<OwnedFd>> {
         let state = self.state();
-        let locks: io::Result<Vec<_>> = state.locks.iter().map(Lock::hand_on).collect();
+        let locks: io::Result<Vec<_>> = state.locks.iter().flatten().map(Lock::hand_on).collect();
         Ok(locks?.into_iter().flatten().collect())
     }
 
@@ -181,13 +189,20 @@ impl Directories {
         !self.state().missing.is_empty()
     }
 
-    /// Opens and tries roots. Those that are open already stay as they are.
+    /// Opens and tries roots. Those that `is_kept` says stay as they are. One that was let go of, and
+    /// that somebody may still use, is looked for anew: another folder may be there by now.
     ///
     /// # Errors
     /// [`LaunchError`]
-    pub fn open_roots(&self, roots: &[PathBuf]) -> Result<Vec<Arc<Ground>>, LaunchError> {
+    pub fn open_roots(
+        &self,
+        roots: &[PathBuf],
+        is_kept: impl Fn(&Path) -> bool,
+    ) -> Result<Vec<Arc<Ground>>, LaunchError> {
+        let _one_at_a_time = (self.opening.lock()).unwrap_or_else(PoisonError::into_inner);
         let opened = roots.iter().map(|path| {
             let known = self.state().roots.get(path).and_then(Weak::upgrade);
+            let known = known.filter(|_| is_kept(path));
             let ground = match known {
                 Some(ground) => ground,
                 None => Arc::new(self.open_root(path)?),
@@ -278,13 +293,13 @@ impl Directories {
             .shelves
             .add(folder)
             .ok_or(LaunchError::TooManyShelves)?;
-        state.locks.push(lock);
+        state.locks.push(Some(lock));
         state.ids.push(id);
         Ok(shelf)
     }
 
-    /// What is looked at again: shelves by their number, and roots that somebody uses.
-    pub fn spots(&self) -> (Vec<Arc<Spot>>, Vec<Arc<Ground>>) {
+    /// What is looked at again: shelves, and roots that somebody uses.
+    pub fn spots(&self) -> (Vec<(Shelf, Arc<Spot>)>, Vec<Arc<Ground>>) {
         let roots = self
             .state()
             .roots
@@ -293,7 +308,9 @@ impl Directories {
             .collect();
         let shelves = self.shelves.numbers().into_iter();
         (
-            shelves.map(|shelf| self.shelves.spot(shelf)).collect(),
+            shelves
+                .map(|shelf| (shelf, self.shelves.spot(shelf)))
+                .collect(),
             roots,
         )
     }
@@ -375,15 +392,14 @@ impl Directories {
         is_renewed: bool,
         deadline: Instant,
     ) -> Result<Vec<Unsynced>, Unsynced> {
-        let folders = self.shelves.all();
-        let (work, others) = folders.split_first().expect("the work directory is one");
+        let work = &self.shelves.work();
         let failed = |error| Unsynced::new(work, error);
+        let (others, names): (Vec<_>, Vec<_>) = self.other_shelves().into_iter().unzip();
         // A shelf is on the file system of its roots.
-        let waits = farewell::sync_each(others);
+        let waits = farewell::sync_each(&others);
         farewell::sync(work).map_err(failed)?;
         let mut left_out = Vec::new();
         let mut unsynced = Vec::new();
-        let names = self.shelf_names().into_iter().skip(1);
         for ((folder, name), synced) in others.iter().zip(names).zip(waits.until(deadline)) {
             if let Err(error) = synced {
                 let why = Unsynced::new(folder, error);
@@ -401,6 +417,17 @@ impl Directories {
         let stop = before.at_stop(self.boot, is_renewed, &left_out);
         self.write_clean_stop(&stop).map_err(failed)?;
         Ok(unsynced)
+    }
+
+    /// The shelves beside the work directory, each with its own name.
+    fn other_shelves(&self) -> Vec<(WorkFolder, Option<u128>)> {
+        let names = self.shelf_names();
+        let others = self.shelves.all().into_iter().skip(1);
+        let named = others.map(|(shelf, folder)| {
+            let name = names.get(usize::from(shelf.0)).copied().flatten();
+            (folder, name)
+        });
+        named.collect()
     }
 
     fn write_clean_stop(&self, stop: &CleanStop) -> io::Result<()> {

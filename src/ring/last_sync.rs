@@ -15,7 +15,7 @@ use crate::diagnosis::{self, Diagnosis};
 /// meanwhile wait, has little left to do. What it says is for that one to hear: the kernel tells an
 /// error once to each open file (syncfs(2)), so others are opened here.
 pub fn begin_to_sync(directories: &Directories) {
-    let shelves = directories.shelves().all();
+    let shelves = directories.shelves().folders();
     for shelf in shelves {
         let sync = move || {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

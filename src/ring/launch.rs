@@ -66,7 +66,7 @@ pub struct Source {
 /// [`LaunchError`] if it cannot start.
 pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> {
     let begun = Instant::now();
-    let ready = prepare(&mut config, std::mem::take(&mut source.handed.locks))?;
+    let mut ready = prepare(&mut config, std::mem::take(&mut source.handed.locks))?;
     let (news_sender, news) = catch_signals()?;
     let Some((listening, doors)) = listen(&config, &ready, &mut source)? else {
         return Ok(());
@@ -80,7 +80,8 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let (notifier, spaces) = (notifier(&config), spaces(&config, &ready.directories));
     let (courier, verifier) = (courier(&config)?, verifier(&config)?);
     let (metrics, tap) = (metrics(&config, &ready), Arc::new(Tap::default()));
-    let lookout = Watch::start(&ready.directories, &metrics).map_err(LaunchError::Thread)?;
+    let lookout =
+        Watch::start(&ready.directories, &metrics, &spaces).map_err(LaunchError::Thread)?;
     let (afoot, clients, herald) = (Afoot::default(), Arc::default(), Herald::new(&metrics));
     let ledger = ledger::begin(&config, &metrics, &ready.directories.shelves(), &spaces)?;
     let objects = objects(&config, &metrics, &ready)?;
@@ -123,6 +124,8 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
         };
         seat.begin()?;
     }
+    // From here on whoever uses a root has it.
+    ready.grounds.clear();
     await_shards(&alive, &config)?;
     deal_journals((&ready, &metrics), deals, news_sender.clone())?;
     ready.material.tell();
@@ -359,7 +362,7 @@ fn spaces(config: &Config, directories: &Directories) -> Spaces {
     let spaces = Spaces::new(config.limits.free_bytes_min);
     // The log tells of each as health does, whether an upload comes or not. Where one cannot be
     // asked, the first upload asks again.
-    for folder in directories.shelves().all() {
+    for folder in directories.shelves().folders() {
         if let Err(error) = spaces.looked_at(folder.descriptor()) {
             let (event, directory) = ("space_unwatched", folder.path().display());
             tracing::warn!(event, %directory, %error, "nobody looks at what is free on a disk");
@@ -404,7 +407,7 @@ fn deal_journals(
     news: mpsc::Sender<News>,
 ) -> Result<(), LaunchError> {
     let (shelves, generation) = (ready.directories.shelves(), ready.generation);
-    let (work, shelves, shards) = (shelves.work(), shelves.all(), deals.len());
+    let (work, shelves, shards) = (shelves.work(), shelves.folders(), deals.len());
     let weight_max = ready.allowance.read_back_bytes_max();
     let misses_a_shelf = ready.directories.misses_a_shelf();
     let (boot, metrics) = (ready.boot.clone(), Arc::clone(metrics));

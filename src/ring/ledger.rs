@@ -41,7 +41,7 @@ pub fn begin(
     let ledger = started.map_err(LaunchError::Custody)?;
     shelves.keep_ledger_in(ledger.folder());
     // Looked at from now on, whether an upload comes or not.
-    let _looked_at = spaces.looked_at(ledger.folder());
+    let _looked_at = spaces.looked_at_for_ledger(ledger.folder());
     Ok(Some(ledger))
 }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::mpsc::{self, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, ThreadId};
@@ -189,9 +190,11 @@ impl Reloader {
     /// stays as it is.
     fn reload(&mut self, directories: &Directories) -> Result<String, String> {
         let _vigil = Vigil::of_reload();
+        let shelves = directories.shelves().numbers();
         match self.try_reload(directories) {
             Ok(changed) => Ok(changed),
             Err(error) => {
+                directories.forget_new_shelves(&shelves);
                 let event = "reload_failed";
                 tracing::error!(event, %error, "the settings were not reloaded: the old ones stay");
                 Err(error.to_string())
@@ -224,7 +227,7 @@ impl Reloader {
         };
         let servers = material.as_ref().unwrap_or(&self.material).servers();
         let config = Arc::new(config);
-        let grounds = open_named(&config, directories)?;
+        let grounds = open_named(&config, directories, &new_roots)?;
         let grounds: Vec<_> = (grounds.into_iter())
             .filter(|(number, _)| new_roots.contains(number))
             .map(|(_, ground)| ground)
@@ -381,12 +384,14 @@ fn note(metrics: &Metrics, is_good: bool) {
 fn open_named(
     config: &Config,
     directories: &Directories,
+    new: &BTreeSet<usize>,
 ) -> Result<Vec<(usize, Arc<Ground>)>, LaunchError> {
     let numbers = named_roots(config);
     let paths: Vec<_> = (numbers.iter())
         .map(|number| config.roots[*number].clone())
         .collect();
-    let grounds = directories.open_roots(&paths)?;
+    let is_new = |path: &Path| new.iter().any(|number| config.roots[*number] == path);
+    let grounds = directories.open_roots(&paths, |path| !is_new(path))?;
     refuse_replacing(config, numbers.iter().copied(), &grounds)?;
     Ok(numbers.into_iter().zip(grounds).collect())
 }

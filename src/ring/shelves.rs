@@ -11,8 +11,7 @@ use super::walk::{Identity, look_at};
 use super::work_folder::WorkFolder;
 use crate::vault::disk::{Commit, Shelf};
 
-/// All of them, the work directory first. There are ever more: a session that ends late finds its
-/// files where they are.
+/// All of them, the work directory first. A number is never given twice.
 #[derive(Debug)]
 pub struct Shelves {
     folders: RwLock<Vec<Known>>,
@@ -30,6 +29,9 @@ struct Known {
     is_remote: bool,
     /// That of its file system, if it commits in order.
     log: Option<CommitLog>,
+    /// Nobody needs it any more. The work directory stands for it, so that nobody holds its disk,
+    /// and whoever asks late finds nothing.
+    is_let_go: bool,
 }
 
 impl Shelves {
@@ -96,22 +98,27 @@ impl Shelves {
 
     /// Their numbers.
     pub fn numbers(&self) -> Vec<Shelf> {
-        let count = u16::try_from(self.read().len()).expect("`add` sees to it");
-        (0..count).map(Shelf).collect()
+        self.all().into_iter().map(|(shelf, _)| shelf).collect()
     }
 
-    /// All of them.
-    pub fn all(&self) -> Vec<WorkFolder> {
-        self.read()
-            .iter()
-            .map(|known| known.folder.clone())
+    /// All of them, by their numbers.
+    pub fn all(&self) -> Vec<(Shelf, WorkFolder)> {
+        let folders = self.read();
+        let numbered = (0..).map(Shelf).zip(folders.iter());
+        let kept = numbered.filter(|(_, known)| !known.is_let_go);
+        kept.map(|(shelf, known)| (shelf, known.folder.clone()))
             .collect()
+    }
+
+    /// Their folders.
+    pub fn folders(&self) -> Vec<WorkFolder> {
+        self.all().into_iter().map(|(_, folder)| folder).collect()
     }
 
     /// Their descriptors.
     pub fn descriptors(&self) -> Vec<Arc<OwnedFd>> {
-        let folders = self.read();
-        let descriptors = folders.iter().map(|known| known.folder.descriptor());
+        let folders = self.folders();
+        let descriptors = folders.iter().map(WorkFolder::descriptor);
         descriptors.cloned().collect()
     }
 
@@ -133,6 +140,29 @@ impl Shelves {
         known.spot.replace(Arc::clone(folder.descriptor()));
         known.log = commit_log::of(folder.descriptor());
         known.folder = folder;
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// Nobody needs this one any more: it is open no longer. Gives what it was.
+    pub fn let_go(&self, shelf: Shelf) -> WorkFolder {
+        let mut folders = self.folders.write().unwrap_or_else(PoisonError::into_inner);
+        let work = &folders[0];
+        let stand_in = Known {
+            folder: work.folder.clone(),
+            spot: Arc::clone(&work.spot),
+            is_remote: work.is_remote,
+            log: work.log,
+            is_let_go: true,
+        };
+        let before = std::mem::replace(&mut folders[usize::from(shelf.0)], stand_in);
+        self.changes.fetch_add(1, Ordering::Release);
+        before.folder
+    }
+
+    /// It is needed after all.
+    pub fn take_back(&self, shelf: Shelf, folder: WorkFolder) {
+        let mut folders = self.folders.write().unwrap_or_else(PoisonError::into_inner);
+        folders[usize::from(shelf.0)] = known(folder);
         self.changes.fetch_add(1, Ordering::Release);
     }
 
@@ -166,6 +196,7 @@ fn known(folder: WorkFolder) -> Known {
         log: commit_log::of(folder.descriptor()),
         folder,
         spot: Arc::new(spot),
+        is_let_go: false,
     }
 }
 

@@ -6,14 +6,16 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, StatVfs, StatxFlags};
 
 use super::shelves::Shelves;
+use super::work_folder::path_of;
 use crate::vault::disk::Shelf;
 use crate::vault::space::{Figures, Space};
 
@@ -38,11 +40,16 @@ struct Known {
     /// Its major and minor number.
     device: (u32, u32),
     space: Arc<Space>,
+    /// It is that of the custody ledger, which stays where it is.
+    has_ledger: bool,
 }
 
 /// What a thread looks at.
 struct FileSystem {
     directory: OwnedFd,
+    /// Its path when it was opened, for a person: its mount may be gone since, with another one in
+    /// its place.
+    path: PathBuf,
     space: Arc<Space>,
 }
 
@@ -79,16 +86,44 @@ impl Spaces {
         Ok(space)
     }
 
+    /// [`Spaces::looked_at`], of the folder of the custody ledger.
+    ///
+    /// # Errors
+    /// As [`Spaces::of`].
+    pub fn looked_at_for_ledger(&self, directory: &OwnedFd) -> io::Result<Arc<Space>> {
+        let space = self.looked_at(directory)?;
+        for known in &mut *self.all() {
+            known.has_ledger |= Arc::ptr_eq(&known.space, &space);
+        }
+        Ok(space)
+    }
+
+    /// Looks only at file systems of these directories from now on, and at that of the ledger:
+    /// whoever looks at one keeps it from being unmounted.
+    pub fn keep_only(&self, directories: &[Arc<OwnedFd>]) {
+        let devices: io::Result<Vec<_>> = (directories.iter())
+            .map(|directory| device_of(directory))
+            .collect();
+        if let Ok(devices) = devices {
+            (self.all()).retain(|known| known.has_ledger || devices.contains(&known.device));
+        }
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Known>> {
+        self.watched.all()
+    }
+
     /// Also gives what ends with the first look, where this was not known yet.
     fn watch(&self, directory: &OwnedFd) -> io::Result<(Arc<Space>, Option<Receiver<()>>)> {
         let device = device_of(directory)?;
-        let mut all = (self.watched.all.lock()).unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.all();
         if let Some(known) = all.iter().find(|known| known.device == device) {
             return Ok((Arc::clone(&known.space), None));
         }
         let space = Arc::<Space>::default();
         let file_system = FileSystem {
             directory: directory.try_clone()?,
+            path: path_of(directory),
             space: Arc::clone(&space),
         };
         let (looks, first_look) = mpsc::channel();
@@ -104,9 +139,22 @@ impl Spaces {
         let known = Known {
             device,
             space: Arc::clone(&space),
+            has_ledger: false,
         };
         all.push(known);
         Ok((space, Some(first_look)))
+    }
+}
+
+impl Watched {
+    fn all(&self) -> MutexGuard<'_, Vec<Known>> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, space: &Arc<Space>) -> bool {
+        self.all()
+            .iter()
+            .any(|known| Arc::ptr_eq(&known.space, space))
     }
 }
 
@@ -165,6 +213,9 @@ impl FileSystem {
             let Some(watched) = watched.upgrade() else {
                 return;
             };
+            if !watched.has(&self.space) {
+                return;
+            }
             self.look(watched.bytes_min);
         }
     }
@@ -179,7 +230,7 @@ impl FileSystem {
         match self.space.look(figures, bytes_min) {
             Some(true) => tracing::warn!(
                 event = "space_low",
-                directory = self.name(),
+                directory = %self.path.display(),
                 bytes_free = figures.bytes_free,
                 free_bytes_min = wanting.bytes_min,
                 inodes_free = figures.counts_inodes().then_some(figures.inodes_free),
@@ -191,20 +242,12 @@ impl FileSystem {
             ),
             Some(false) => tracing::info!(
                 event = "space_enough",
-                directory = self.name(),
+                directory = %self.path.display(),
                 bytes_free = figures.bytes_free,
                 "there is space again for new uploads"
             ),
             None => {}
         }
-    }
-
-    /// The path of the directory, for a person.
-    fn name(&self) -> String {
-        use std::os::fd::AsRawFd as _;
-        let link = format!("/proc/self/fd/{}", self.directory.as_raw_fd());
-        let path = std::fs::read_link(link).unwrap_or_default();
-        path.to_string_lossy().into_owned()
     }
 }
 

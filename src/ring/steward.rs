@@ -81,7 +81,7 @@ impl House for Steward {
         let config = self.config();
         let bytes_min = config.limits.free_bytes_min;
         let (shelves, roots) = self.directories.spots();
-        let shelves = shelves.iter().map(|spot| Premises {
+        let shelves = shelves.iter().map(|(_, spot)| Premises {
             kind: PremisesKind::WorkDirectory,
             ..look(spot, bytes_min)
         });

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 
 use super::directories::Directories;
 use super::lookout::{Seen, Spot};
+use super::space::Spaces;
 use super::{mounts, trial, turn};
 use crate::admin::health;
 use crate::metrics::Metrics;
@@ -42,11 +43,16 @@ impl Watch {
     ///
     /// # Errors
     /// There may be no more threads.
-    pub fn start(directories: &Arc<Directories>, metrics: &Arc<Metrics>) -> std::io::Result<Self> {
+    pub fn start(
+        directories: &Arc<Directories>,
+        metrics: &Arc<Metrics>,
+        spaces: &Spaces,
+    ) -> std::io::Result<Self> {
         let (asks, asked) = channel();
         let watchman = Watchman {
             directories: Arc::clone(directories),
             metrics: Arc::clone(metrics),
+            spaces: spaces.clone(),
             told: BTreeMap::new(),
             impostors: BTreeMap::new(),
             looks: 0,
@@ -69,6 +75,7 @@ impl Watch {
 struct Watchman {
     directories: Arc<Directories>,
     metrics: Arc<Metrics>,
+    spaces: Spaces,
     /// What is wrong with a path, as it was last told.
     told: BTreeMap<PathBuf, String>,
     /// What is in the place of a file of ours in a folder, as it was last told.
@@ -95,17 +102,21 @@ impl Watchman {
     }
 
     fn look(&mut self) {
-        let (shelves, roots) = self.directories.spots();
         self.looks += 1;
+        if (self.directories).let_go_of_unneeded(self.looks_at_all()) {
+            let shelves = self.directories.shelves().descriptors();
+            self.spaces.keep_only(&shelves);
+        }
+        let (shelves, roots) = self.directories.spots();
         let frozen = mounts::frozen();
         for spot in
-            (shelves.iter().map(|shelf| &**shelf)).chain(roots.iter().map(|root| &root.spot))
+            (shelves.iter().map(|(_, spot)| &**spot)).chain(roots.iter().map(|root| &root.spot))
         {
             let is_frozen = || mounts::id_of(&spot.folder()).is_some_and(|id| frozen.contains(&id));
             spot.note_frozen(!frozen.is_empty() && is_frozen());
         }
-        for (number, spot) in (0..).zip(&shelves) {
-            self.look_at_shelf(Shelf(number), spot);
+        for (shelf, spot) in &shelves {
+            self.look_at_shelf(*shelf, spot);
         }
         for root in &roots {
             let wrong = match root.spot.look() {

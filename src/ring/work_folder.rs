@@ -28,6 +28,7 @@ use self::hold::Hold;
 use super::account;
 use crate::diagnosis::is_not_ours;
 use crate::named_file::{kind_without_files, sync_names_in};
+use crate::vault::names::{WorkName, parse_name};
 
 pub use locking::Lock;
 
@@ -186,10 +187,7 @@ impl WorkFolder {
 
     fn open_any(&self, name: &str, access: OFlags) -> io::Result<(OwnedFd, Stat)> {
         let flags = access | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-        let no_file = || {
-            let words = format!("{name} in it is not a regular file: move it away");
-            io::Error::new(io::ErrorKind::InvalidInput, words)
-        };
+        let no_file = || out_of_place(name, "not a regular file");
         let is_file = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
         let file = match rustix::fs::openat(&self.descriptor, name, flags, Mode::empty()) {
             // A socket, a pipe that nobody reads, a device that is not there: no fault of the disk.
@@ -382,11 +380,28 @@ impl AsFd for WorkFolder {
 /// A link of that name is told by name: the kernel would only speak of too many of them.
 pub fn or_link(name: &str, error: io::Error) -> io::Error {
     match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::LOOP) => io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{name} in it is a link: move it away"),
-        ),
+        Some(Errno::LOOP) => out_of_place(name, "a link"),
         _ => error,
+    }
+}
+
+/// Something has the name of a file of ours that is none.
+fn out_of_place(name: &str, what: &str) -> io::Error {
+    let remedy = remedy_of_impostor(name);
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("{name} in it is {what}: {remedy}"),
+    )
+}
+
+/// What helps where something else has the name of a file of ours.
+pub fn remedy_of_impostor(name: &str) -> &'static str {
+    match parse_name(name) {
+        WorkName::Journal { .. } => {
+            "put back the journal that was there, as a file: without it its uploads begin again (a \
+             server that runs has what is in it, and writes its own)"
+        }
+        _ => "move it away",
     }
 }
 

@@ -362,14 +362,15 @@ impl<D: WorkFiles> Journal<D> {
         Ok(())
     }
 
-    /// Writes a new file if somebody has removed ours: all that is needed is in memory.
+    /// Writes a new file if somebody has removed, renamed, replaced or cut ours: all that is needed
+    /// is in memory.
     pub async fn heal(&self, disk: &D) {
-        let is_lost = || self.log.borrow().as_ref().is_some_and(|log| log.is_lost());
-        if !is_lost() {
+        let is_bad = |log: &Rc<D::Log>| log.is_lost() || !log.is_in_place();
+        if !self.log.borrow().as_ref().is_some_and(is_bad) {
             return;
         }
         let _turn = self.gate.turn().await;
-        self.drop_lost();
+        self.log.borrow_mut().take_if(|log| is_bad(log));
         if !self.is_open()
             && let Err(error) = self.renew(disk).await
         {

@@ -4,8 +4,8 @@ use super::Directories;
 use super::taking::{lock, open_or_make};
 use crate::ring::commit_file;
 use crate::ring::launch_error::LaunchError;
-use crate::ring::owner::{OwnerNote, Purpose, new_id, refuse_claimed};
-use crate::ring::work_folder::{BadFolder, WorkFolder};
+use crate::ring::owner::{NOTE_BYTES_MAX, OwnerNote, Purpose, new_id, refuse_claimed};
+use crate::ring::work_folder::{BadFolder, WorkFolder, remedy_of_impostor};
 use crate::vault::disk::{Commit, Shelf};
 use crate::vault::names::{
     CLEAN_NAME, LOCK_NAME, NamesOf, OWNER_NAME, SHELVES_NAME, WorkName, parse_name,
@@ -32,7 +32,7 @@ impl Directories {
         folder.write(OWNER_NAME, &note.text()).map_err(failed)?;
         let mut state = self.state();
         let number = usize::from(shelf.0);
-        state.locks[number] = lock;
+        state.locks[number] = Some(lock);
         state.ids[number] = note.shelf;
         self.shelves.replace(shelf, folder);
         drop(state);
@@ -49,11 +49,11 @@ impl Directories {
         let folder = self.shelves.get(shelf);
         let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
         let is_missing = |name| folder.stat(name).map(|stat| stat.is_none()).map_err(failed);
-        let (no_owner, no_lock) = (is_missing(OWNER_NAME)?, is_missing(LOCK_NAME)?);
+        let (no_owner, no_lock) = (has_no_mark(&folder), is_missing(LOCK_NAME)?);
         if no_lock {
             let mut state = self.state();
             let number = usize::from(shelf.0);
-            state.locks[number] = lock(&folder, self.purpose, &mut state.handed)?;
+            state.locks[number] = Some(lock(&folder, self.purpose, &mut state.handed)?);
         }
         if no_owner {
             let note = self.note_of(shelf).text();
@@ -70,24 +70,11 @@ impl Directories {
     /// names are, which may be very many.
     pub fn impostor(&self, shelf: Shelf, looks_at_all: bool) -> Option<String> {
         let folder = self.shelves.get(shelf);
-        let notes = [LOCK_NAME, OWNER_NAME, SHELVES_NAME].map(str::to_owned);
-        if let Some((name, what)) = folder.impostor(notes.into_iter()) {
-            return Some(format!(
-                "{name} is {what}: move it away, and the server makes its own again"
-            ));
-        }
-        if let Some(why) = self.commit_in_the_way(shelf, &folder) {
-            return Some(why);
-        }
-        let is_journal = |name: &str| matches!(parse_name(name), WorkName::Journal { .. });
-        let journals = match looks_at_all && shelf == Shelf::WORK {
-            true => folder.names_that(is_journal).ok()?,
-            false => Vec::new(),
-        };
-        let (name, what) = folder.impostor(journals.into_iter())?;
-        Some(format!(
-            "{name} is {what}: put back the journal that was there, or the next start knows of no upload in it"
-        ))
+        impostor_among_notes(&folder)
+            .or_else(|| self.commit_in_the_way(shelf, &folder))
+            .or_else(|| {
+                impostor_of_journal(&folder).filter(|_| looks_at_all && shelf == Shelf::WORK)
+            })
     }
 
     /// A file of ours that is not ours alone any more, in words: the next start refuses the folder
@@ -127,4 +114,35 @@ impl Directories {
             shelf: self.state().ids[usize::from(shelf.0)],
         }
     }
+}
+
+/// Whether the note of whose a folder of ours is was removed, or emptied. What names another
+/// server, and what is no file, is for people to judge.
+fn has_no_mark(folder: &WorkFolder) -> bool {
+    match folder.read(OWNER_NAME, NOTE_BYTES_MAX) {
+        Ok(Some(note)) => OwnerNote::parse(&note).is_none(),
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+/// A note of ours in whose place something else stands, in words.
+pub fn impostor_among_notes(folder: &WorkFolder) -> Option<String> {
+    let notes = [LOCK_NAME, OWNER_NAME, SHELVES_NAME, CLEAN_NAME].map(str::to_owned);
+    let (name, what) = folder.impostor(notes.into_iter())?;
+    Some(format!(
+        "{name} is {what}: move it away, and the server makes its own again"
+    ))
+}
+
+/// A journal in whose place something else stands, in words. It looks at all names, which may be
+/// very many.
+pub fn impostor_of_journal(folder: &WorkFolder) -> Option<String> {
+    let is_journal = |name: &str| matches!(parse_name(name), WorkName::Journal { .. });
+    let journals = folder.names_that(is_journal).ok()?;
+    let (name, what) = folder.impostor(journals.into_iter())?;
+    let remedy = remedy_of_impostor(&name);
+    Some(format!(
+        "{name} is {what}, and the next start is refused for it: {remedy}"
+    ))
 }

@@ -1,6 +1,7 @@
 //! Roots that the server with this work directory may not have yet: tried beside it while it runs,
 //! as its reload would try them.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -8,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use rustix::fs::{Access, AtFlags};
 use rustix::io::Errno;
 
-use super::taking::{Made, look_at_root};
+use super::again::{impostor_among_notes, impostor_of_journal};
+use super::taking::{Made, look_at_root, refuse_unremovable};
 use super::{Directories, State, refuse_replacing};
 use crate::config::Config;
 use crate::ring::launch_error::{BadRoot, LaunchError};
@@ -16,26 +18,47 @@ use crate::ring::owner::{NOTE_BYTES_MAX, OwnerNote, Purpose, ServerId};
 use crate::ring::sealed::Sealed;
 use crate::ring::shelves::Shelves;
 use crate::ring::trial;
-use crate::ring::work_folder::WorkFolder;
+use crate::ring::work_folder::{BadFolder, WorkFolder};
 use crate::vault::names::OWNER_NAME;
 use crate::vigil;
+
+/// Refuses a work directory in which something else has the name of a file of ours: a start would.
+///
+/// # Errors
+/// [`LaunchError::Folder`]
+pub fn refuse_impostors(work: &WorkFolder) -> Result<(), LaunchError> {
+    let found = || {
+        refuse_unremovable(work)?;
+        let found = impostor_among_notes(work).or_else(|| impostor_of_journal(work));
+        found.map_or(Ok(()), |why| {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, why);
+            Err(LaunchError::Folder(
+                work.path().to_owned(),
+                BadFolder::Io(error),
+            ))
+        })
+    };
+    vigil::at(work.path(), found)
+}
 
 impl Directories {
     /// Tries all roots beside the server that runs. What it has is left alone: in its folders
     /// nothing is made, and a root on the file system of its work directory is only asked.
     ///
     /// # Errors
-    /// [`LaunchError`], as a reload would say it.
+    /// [`LaunchError`], as a reload or the next start would say it.
     pub fn look_beside(config: &Config) -> Result<(), LaunchError> {
         let path = &config.work_dir;
         let work = vigil::at(path, || WorkFolder::open(path, true));
         let work = work.map_err(|why| LaunchError::Folder(path.clone(), why))?;
+        refuse_impostors(&work)?;
         let beside = Self {
             purpose: Purpose::Check,
             id: ServerId::of_work(&work, Purpose::Check)?,
             // Nothing is read back.
             boot: 0,
             unsynced: None,
+            opening: Mutex::default(),
             state: Mutex::new(State {
                 ids: vec![None],
                 made: Made::none(Purpose::Check),

@@ -15,7 +15,6 @@ use crate::ring::owner::{Purpose, what_it_holds};
 use crate::ring::space::figures;
 use crate::ring::strangers;
 use crate::ring::work_folder::{Holds, WorkFolder};
-use crate::vault::disk::Shelf;
 use crate::vault::names::LOCK_NAME;
 use crate::vigil;
 
@@ -105,13 +104,14 @@ impl Directories {
         let mut doubts = Vec::new();
         doubts.extend(unsynced(self.shelves.work().path(), &self.unsynced));
         let shelves = self.shelves.all();
-        doubts.extend(shelves.iter().filter_map(shared));
-        doubts.extend((0..).zip(&shelves).filter_map(|(number, folder)| {
+        let folders = || shelves.iter().map(|(_, folder)| folder);
+        doubts.extend(folders().filter_map(shared));
+        doubts.extend(shelves.iter().filter_map(|(shelf, folder)| {
             let path = folder.path().to_owned();
-            let why = vigil::at(&path, || self.commit_in_the_way(Shelf(number), folder))?;
+            let why = vigil::at(&path, || self.commit_in_the_way(*shelf, folder))?;
             Some(FolderDoubt::InTheWay { path, why })
         }));
-        doubts.extend(shelves.iter().filter_map(|folder| {
+        doubts.extend(folders().filter_map(|folder| {
             let stat = rustix::fs::fstatvfs(&**folder.descriptor());
             keeps_all(config, folder.path(), &stat.ok()?)
         }));

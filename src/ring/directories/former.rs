@@ -186,11 +186,10 @@ impl Directories {
 
     /// Those that are open, as far as they are wanted.
     fn known(&self, state: &State, is_wanted: impl Fn(&WorkFolder) -> bool) -> Vec<Listed> {
-        let shelves = self.shelves.all();
-        let known = shelves.iter().zip(&state.ids).skip(1);
-        let wanted = known.filter(|(folder, _)| is_wanted(folder));
-        let listed = wanted.map(|(folder, id)| Listed {
-            id: *id,
+        let shelves = self.shelves.all().into_iter().skip(1);
+        let wanted = shelves.filter(|(_, folder)| is_wanted(folder));
+        let listed = wanted.map(|(shelf, folder)| Listed {
+            id: state.ids[usize::from(shelf.0)],
             path: folder.path().to_owned(),
         });
         listed.collect()

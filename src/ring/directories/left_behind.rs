@@ -72,7 +72,9 @@ impl fmt::Display for LeftBehind {
 impl Directories {
     /// Those of ours, where the settings name another work directory.
     pub fn left_behind_by(&self, work_dir: &Path) -> Option<LeftBehind> {
-        vigil::at(work_dir, || LeftBehind::of(&self.shelves.all(), work_dir))
+        vigil::at(work_dir, || {
+            LeftBehind::of(&self.shelves.folders(), work_dir)
+        })
     }
 }
 

@@ -57,6 +57,13 @@ impl Made {
         }
     }
 
+    /// Whether a folder was made; it is somebody else's to take away from now on.
+    pub(super) fn forget(&mut self, folder: &Path) -> bool {
+        let before = self.folders.len();
+        self.folders.retain(|made| made != folder);
+        self.folders.len() < before
+    }
+
     /// A folder is locked from now on.
     pub(super) fn hold(&mut self, folder: &WorkFolder) {
         if self.purpose == Purpose::Check && self.purpose_in(folder) == Purpose::Serve {
@@ -236,7 +243,7 @@ fn refuse_not_ours(folder: &WorkFolder, purpose: Purpose) -> Result<(), LaunchEr
 
 /// Refuses a folder of ours in which something has the name of a file that is removed in the course
 /// of a start, and cannot be.
-fn refuse_unremovable(work: &WorkFolder) -> Result<(), LaunchError> {
+pub(super) fn refuse_unremovable(work: &WorkFolder) -> Result<(), LaunchError> {
     let names = [CLEAN_NAME, TRIAL_NAME];
     let folder = names.into_iter().find_map(|name| {
         let stat = work.stat(name).ok()??;

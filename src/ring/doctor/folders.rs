@@ -10,7 +10,9 @@ use rustix::io::Errno;
 use super::Finding;
 use crate::config::Config;
 use crate::ring::account;
-use crate::ring::directories::{Directories, LeftBehind, WORK_DIR_NAME, keeps_all, look_at_root};
+use crate::ring::directories::{
+    Directories, LeftBehind, WORK_DIR_NAME, keeps_all, look_at_root, refuse_impostors,
+};
 use crate::ring::handed::HandedLocks;
 use crate::ring::launch_error::{BadRoot, LaunchError};
 use crate::ring::owner::Purpose;
@@ -76,7 +78,7 @@ pub(super) fn directories(config: &Config) -> (Vec<Finding>, bool) {
     let _underway = Underway::begin();
     match Directories::take(config, Purpose::Check, HandedLocks::default()) {
         Ok((directories, grounds)) => {
-            let shelves = directories.shelves().all().into_iter();
+            let shelves = directories.shelves().folders().into_iter();
             let exposed = shelves.filter_map(|one| Some(one.exposure()?.to_words(one.path())));
             let doubts = directories.doubts(config, &grounds).into_iter();
             let doubts = exposed.chain(doubts.map(|doubt| doubt.to_string()));
@@ -93,6 +95,8 @@ pub(super) fn directories(config: &Config) -> (Vec<Finding>, bool) {
                 Finding::Good(format!("files can be made and published in {root}"))
             }));
             findings.extend(is_new.then(|| will_be_made(root, has_root)));
+            let impostor = refuse_impostors(&directories.shelves().work()).err();
+            findings.extend(impostor.map(|why| Finding::Bad(why.to_string())));
             (findings, false)
         }
         Err(LaunchError::Locked(path, process)) => {
