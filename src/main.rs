@@ -10,9 +10,8 @@
 mod cli;
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bitsd::config::{
@@ -30,6 +29,7 @@ use bitsd::ring::successor::{ANSWER, Successor};
 use bitsd::ring::umask;
 use bitsd::unseen;
 use bitsd::vigil::{self, Vigil};
+use cli::again::Again;
 use cli::settings::{Check, Settings, about_key, misspelt_variables};
 use cli::token::{NoToken, Token};
 use cli::{Cli, Command, WRONG_USE, failed, say};
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     }
     match command {
         Command::Serve(settings) => match settle_start(&settings) {
-            Ok(config) => serve(config, settings, (handed, successor)),
+            Ok((config, again)) => serve(config, again, (handed, successor)),
             Err(code) => code,
         },
         Command::Check(check) => run_check(&check),
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
 }
 
 /// The settings of a start. The log is not open yet, but for what does not answer meanwhile.
-fn settle_start(settings: &Settings) -> Result<Config, ExitCode> {
+fn settle_start(settings: &Settings) -> Result<(Config, Again), ExitCode> {
     let (format, of_start) = (OnceLock::new(), settings.clone());
     let _vigil = Vigil::begin(move |path, since| {
         let format = format.get_or_init(|| cli::log_format::asked_for_in_time(&of_start));
@@ -94,7 +94,7 @@ fn settle_start(settings: &Settings) -> Result<Config, ExitCode> {
             vigil::tell_of_start(path, since);
         }
     });
-    settings.resolve().map_err(|error| {
+    Again::begin(settings.clone()).map_err(|error| {
         let format = cli::log_format::asked_for(settings.file());
         observe::complain(format, "wrong_settings", &error);
         code_of(&error)
@@ -102,7 +102,9 @@ fn settle_start(settings: &Settings) -> Result<Config, ExitCode> {
 }
 
 /// Runs the server until it is told to stop.
-fn serve(config: Config, settings: Settings, relay: (Handed, Successor)) -> ExitCode {
+fn serve(config: Config, again: Again, (handed, successor): (Handed, Successor)) -> ExitCode {
+    let again = Arc::new(again);
+    let look = Arc::clone(&again);
     if let Err(error) = observe::init(config.log_format, config.log_level) {
         let error = LaunchError::Thread(error);
         observe::complain(config.log_format, START_FAILED, &error);
@@ -114,10 +116,13 @@ fn serve(config: Config, settings: Settings, relay: (Handed, Successor)) -> Exit
         tracing::warn!(event, why, "a variable of the environment is passed over");
     }
     let source = Source {
-        file: settings.file().map(Path::to_owned),
-        handed: relay.0,
-        successor: relay.1,
-        read: Box::new(move || settings.resolve()),
+        file: again.file(),
+        handed,
+        successor: successor.reading(move || match look.resolve() {
+            Ok(_) => Ok(()),
+            Err(why) => Err(why.to_string()),
+        }),
+        read: Box::new(move || again.resolve()),
     };
     let code = match launch::serve(config, source) {
         Ok(()) => ExitCode::SUCCESS,

@@ -238,6 +238,12 @@ fn check(found: &Stat) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, why))
 }
 
+/// Whether a path leads to a pipe.
+pub fn is_pipe(path: &Path) -> bool {
+    let found = vigil::at(path, || rustix::fs::stat(path));
+    found.is_ok_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Fifo)
+}
+
 /// `/dev/null`, by the numbers that it has on every Linux (null(4)).
 fn is_null(found: &Stat) -> bool {
     let is_device = FileType::from_raw_mode(found.st_mode) == FileType::CharacterDevice;

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use bitsd::config::rows;
+use support::client::Client;
 #[cfg(feature = "nats")]
 use support::host::allow;
 use support::host::make_pipe;
-#[cfg(feature = "nats")]
 use support::server::{Server, Settings};
 use support::tls::Authority;
 use support::wait_until;
@@ -243,4 +243,104 @@ fn a_pipe_that_somebody_writes_into_is_read() {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!said.contains("cannot read"), "{said}");
     assert!(said.contains("there is no key nonsense"), "{said}");
+}
+
+/// Who waits for a reload by this socket.
+fn reload_by(socket: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    let output = command.args(["reload", "--socket"]).arg(socket).output();
+    let output = output.unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+/// Goal: settings that are gone are no wish for the defaults, with which nobody is asked who he is.
+/// Method: a file that is emptied, or from which all keys go; a reload, and SIGUSR2.
+#[test]
+fn a_server_whose_settings_are_emptied_keeps_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin");
+    let networks = format!("admin_socket = {socket:?}\nallow_from = [\"192.0.2.0/24\"]\n");
+    let server = Server::with(Settings::default().file(&networks));
+    let file = server.root().with_extension("toml");
+    for text in ["", "# allow_from = [\"192.0.2.0/24\"]\n", "\n\n"] {
+        fs::write(&file, text).unwrap();
+        let (code, said) = reload_by(&socket);
+        assert!(code == Some(1), "{code:?} {said}");
+        assert!(said.contains("has no setting in it any more"), "{said}");
+        let mut client = Client::new(server.address(), "/x");
+        client.try_create().assert(403, Some("0x80070005"));
+    }
+    server.make_way();
+    server.wait_for_log("event=not_replaced");
+    assert!(!server.log().contains("event=making_way"));
+    fs::write(&file, networks.replace("192.0.2.0/24", "127.0.0.0/8")).unwrap();
+    let (code, said) = reload_by(&socket);
+    assert!(code == Some(0), "{code:?} {said}");
+    Client::create(server.address(), "/x");
+}
+
+/// What has come through a pipe comes once. Nothing comes through one that was empty from the start.
+#[test]
+fn a_server_whose_settings_came_through_a_pipe_keeps_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let (socket, root) = (folder.path().join("admin"), folder.path().join("root"));
+    fs::create_dir(&root).unwrap();
+    let bitsd = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command.args(["serve", "--config", "/dev/stdin"]);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    };
+    let mut server = bitsd().spawn().unwrap();
+    let settings =
+        format!("root = {root:?}\nlisten = \"127.0.0.1:0\"\nadmin_socket = {socket:?}\n");
+    let mut pipe = server.stdin.take().unwrap();
+    std::io::Write::write_all(&mut pipe, settings.as_bytes()).unwrap();
+    drop(pipe);
+    let mut last = (None, String::new());
+    wait_until("a reload is answered", || {
+        last = reload_by(&socket);
+        last.1.contains("pipe")
+    });
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(last.0, Some(1), "{}", last.1);
+    assert!(last.1.contains("nothing comes out of it"), "{}", last.1);
+    let mut empty = bitsd().spawn().unwrap();
+    drop(empty.stdin.take());
+    let output = empty.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && said.contains("nothing comes out of it"),
+        "{said}"
+    );
+}
+
+/// The clients of the address that stays until the next start would not be asked any more.
+#[test]
+fn who_is_asked_is_asked_as_long_as_the_address_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin");
+    let networks = "allow_from = [\"192.0.2.0/24\"]\n";
+    let own = format!("[[location]]\nprefix = \"/a\"\n{networks}");
+    let top = format!("admin_socket = {socket:?}\n");
+    let elsewhere = "[[listener]]\naddress = \"127.0.0.1:0\"\n";
+    for before in [format!("{top}{networks}"), format!("{top}{own}")] {
+        let server = Server::with(Settings::default().file(&before));
+        let file = server.root().with_extension("toml");
+        fs::write(&file, format!("{top}{elsewhere}")).unwrap();
+        let (code, said) = reload_by(&socket);
+        assert!(code == Some(1), "{code:?} {said}");
+        assert!(said.contains("listener waits for the next start"), "{said}");
+        let mut client = Client::new(server.address(), "/a/x");
+        client.try_create().assert(403, Some("0x80070005"));
+        // One after the other.
+        fs::write(&file, &top).unwrap();
+        let (code, said) = reload_by(&socket);
+        assert!(code == Some(0), "{code:?} {said}");
+    }
 }

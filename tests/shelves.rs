@@ -477,7 +477,7 @@ fn a_root_that_no_location_uses_may_go_and_come_back() {
     let mut server = Server::on(&root, Settings::default().file(&lines));
     for round in 1..=2 {
         upload(&server, &format!("/old/{round}"));
-        server.reload("");
+        server.reload("log_level = \"info\"\n");
         wait_until("the location is gone", || {
             server.log().matches("location /old is gone").count() == round
         });

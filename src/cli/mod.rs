@@ -1,6 +1,7 @@
 //! The command line: flags and their words. What they mean is known by `config` and `client`.
 
 pub mod admin;
+pub mod again;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod custody;

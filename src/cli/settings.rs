@@ -11,9 +11,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-use bitsd::config::{
-    Config, ConfigError, Flags, Row, Scope, SettingsFile, Settled, default_of, rows,
-};
+use bitsd::config::{ConfigError, Flags, Row, Scope, SettingsFile, Settled, default_of, rows};
 use bitsd::vigil::{self, Unanswered};
 
 /// Flags of `serve` and `check`; they win over the settings file.
@@ -95,10 +93,15 @@ impl Settings {
         self.config.as_deref().or_else(usual)
     }
 
+    /// The flags that are named after keys.
+    pub fn flags(&self) -> Flags {
+        self.keys.0.clone()
+    }
+
     /// Reads the settings file, if there is one, and settles every value.
     pub fn settle(&self) -> Result<Settled, ConfigError> {
         let file = self.file().map(SettingsFile::read).transpose()?;
-        Settled::resolve(self.keys.0.clone(), file)
+        Settled::resolve(self.flags(), file)
     }
 
     /// The same, if what they name answers until then.
@@ -109,11 +112,6 @@ impl Settings {
             Err(Unanswered::NoThread(_)) => Ok(self.settle()),
             settled => settled,
         }
-    }
-
-    /// What [`Self::settle`] comes to.
-    pub fn resolve(&self) -> Result<Config, ConfigError> {
-        self.settle().map(|settled| settled.config)
     }
 }
 

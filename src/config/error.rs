@@ -33,6 +33,11 @@ impl ConfigError {
                 | Cause::BadKeytab(..)
         )
     }
+
+    /// There is no key in this file any more.
+    pub fn emptied(path: PathBuf) -> Self {
+        Cause::Emptied(path).into()
+    }
 }
 
 impl From<Cause> for ConfigError {
@@ -46,6 +51,17 @@ impl From<Cause> for ConfigError {
 pub(super) enum Cause {
     #[error("cannot read the settings file {0}: {1}{remedy}", remedy = named_file::remedy(.0, .1))]
     Unreadable(PathBuf, #[source] io::Error),
+    /// What came through it came once.
+    #[error(
+        "{path} is a pipe, and nothing comes out of it: what has come through a pipe cannot be read again, so keep the \
+         settings of a server in a file", path = .0.display()
+    )]
+    RanDry(PathBuf),
+    #[error(
+        "{path} has no setting in it any more, and had some when it was read last: is it being written, or its disk \
+         full? A server without settings asks nobody who he is, so start it anew if that is meant", path = .0.display()
+    )]
+    Emptied(PathBuf),
     #[error("{path}:{line}:{column}: {1}", path = .0.display(), line = .1.line, column = .1.column)]
     NotText(PathBuf, NotUtf8),
     /// A character looks like one of TOML's.

@@ -43,9 +43,17 @@ impl SettingsFile {
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let bytes = named_file::read_or_pipe(path, FILE_BYTES_MAX, PIPE_PATIENCE)
             .map_err(|error| Cause::Unreadable(path.to_owned(), error))?;
+        if bytes.is_empty() && named_file::is_pipe(path) {
+            return Err(Cause::RanDry(path.to_owned()).into());
+        }
         let text = utf8::text(bytes.to_vec());
         let text = text.map_err(|why| Cause::NotText(path.to_owned(), why))?;
         Self::parse(path, text)
+    }
+
+    /// Whether any key stands in it.
+    pub fn has_any(&self) -> bool {
+        !self.tables.is_empty() || !self.top.is_empty()
     }
 
     /// Parses the text of a file; `path` is for messages only.

@@ -33,6 +33,11 @@ impl Entry {
 pub(super) struct Given(BTreeMap<&'static str, Entry>);
 
 impl Given {
+    /// Whether no key was given.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn read(
         &mut self,
         row: &'static Row,

@@ -60,7 +60,7 @@ pub use keys::{
 };
 pub use permissions::Permissions;
 pub use reference::{instead_of_iis, setting_like, settings_schema};
-pub use reload::{CERTIFICATE, adopt};
+pub use reload::{CERTIFICATE, adopt, opens_old_addresses};
 pub use resolve::Settled;
 pub use secret::{ACCOUNTS_BYTES_MAX, Secret};
 pub use section::Scope;

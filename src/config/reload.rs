@@ -4,10 +4,11 @@
 //! how keep their values until the next start; each row says whether it is one of them. Roots are
 //! only ever added, because sessions and open directories know them by their index.
 
-use super::keys::{Config, EventSettings, Listener, ROOT};
+use super::keys::{Access, Config, EventSettings, Listener, Location, ROOT};
 use super::resolve::{holds, index_of};
 use super::table::Table;
 use super::words::ProxyProtocol;
+use crate::auth::networks::Networks;
 
 /// The configuration that a running server goes over to, and the keys of `new` that wait for a
 /// restart.
@@ -43,6 +44,43 @@ pub fn adopt(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
         location.root = index_of(&mut adopted.roots, root.clone());
     }
     (adopted, waiting)
+}
+
+/// Why new settings cannot hold while the server keeps its old addresses: they ask less of clients
+/// somewhere, perhaps because nobody else reaches the addresses that wait for the next start.
+pub fn opens_old_addresses(old: &Config, adopted: &Config, waiting: &[&str]) -> Option<String> {
+    let waits = |key: &&str| ["listen", "listener"].contains(key);
+    let key = waiting.iter().find(|key| waits(key))?;
+    let locations = old.locations.iter().chain(&adopted.locations);
+    locations
+        .map(|location| location.prefix.as_str())
+        .find_map(|prefix| {
+            let (before, now) = (&covering(old, prefix)?.access, &covering(adopted, prefix)?.access);
+            let what = asks_less(before, now)?;
+            Some(format!(
+                "{key} waits for the next start, and these settings have no {what} for /{prefix}, which the ones in \
+                 force have: clients would come by the old address without it. Start the server anew, or change one \
+                 after the other"
+            ))
+        })
+}
+
+/// What is not asked of clients any more.
+fn asks_less(before: &Access, now: &Access) -> Option<&'static str> {
+    if !before.auth.is_empty() && now.auth.is_empty() {
+        return Some("`auth`");
+    }
+    let is_open = now.allow_from == Networks::default();
+    (is_open && before.allow_from != Networks::default()).then_some("`allow_from`")
+}
+
+/// The location that a prefix is in; the longest ones come first.
+fn covering<'c>(config: &'c Config, prefix: &str) -> Option<&'c Location> {
+    config.locations.iter().find(|location| {
+        let rest = prefix.strip_prefix(location.prefix.as_str());
+        location.prefix.is_empty()
+            || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
 /// The sockets are those of the start. Whose addresses are the same has the same socket; of one

@@ -213,6 +213,9 @@ impl Reloader {
         look_at_directories(&self.config, &read)?;
         let left = directories.left_behind_by(&read.work_dir);
         let (config, needs_restart) = config::adopt(&self.config, read);
+        if let Some(why) = config::opens_old_addresses(&self.config, &config, &needs_restart) {
+            return Err(why.into());
+        }
         if let Some(why) = rights::ruled_by_clients(&config) {
             return Err(LaunchError::RuledByClients(why).into());
         }

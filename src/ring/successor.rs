@@ -9,6 +9,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::io::Read as _;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
@@ -54,6 +55,17 @@ pub struct Successor {
     free: MadeFree,
     /// The work directory of the server that makes way.
     work: PathBuf,
+    settings: Option<ReadAgain>,
+}
+
+/// Whether the settings can be read again, which the new program has to do; why not, in words.
+#[derive(Clone)]
+struct ReadAgain(Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
+
+impl fmt::Debug for ReadAgain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReadAgain")
+    }
 }
 
 impl Successor {
@@ -72,7 +84,18 @@ impl Successor {
             words,
             free: MadeFree::default(),
             work: PathBuf::new(),
+            settings: None,
         }
+    }
+
+    /// The same, for a server whose settings are looked at so.
+    #[must_use]
+    pub fn reading(
+        self,
+        settings: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        let settings = Some(ReadAgain(Arc::new(settings)));
+        Self { settings, ..self }
     }
 
     /// The same, from a server that has these addresses and this work directory.
@@ -90,6 +113,9 @@ impl Successor {
     /// # Errors
     /// Why not, in words.
     pub fn check(&self, is_wanted: &AtomicBool) -> Result<(), String> {
+        if let Some(settings) = &self.settings {
+            (settings.0)()?;
+        }
         let program = self.program.display();
         // The first argument is the command `serve`.
         let mut child = Command::new(&self.program)
