@@ -333,6 +333,44 @@ fn who_guesses_passwords_must_wait_and_others_of_the_same_place_need_not() {
     known.ping().assert(200, None);
 }
 
+/// Ten are free, whether they come at once or one after the other.
+#[test]
+fn who_guesses_many_passwords_at_once_has_no_more_tries() {
+    let mut guarded = guarded("auth = [\"basic\"]\n");
+    // Slow enough that all are there before the first ten are compared.
+    let hash = bcrypt::hash("sesame", 11).unwrap();
+    fs::write(
+        guarded.folder.path().join("users"),
+        format!("bert:{hash}\n"),
+    )
+    .unwrap();
+    let settings = guarded.server.settings().flags(&["--cores", "1"]);
+    guarded.server.restart_with(settings);
+    let mut guessers: Vec<_> = (0..40)
+        .map(|number| {
+            let lines = basic("bert", &format!("guess {number}"));
+            guarded.client("/a.bin", &lines)
+        })
+        .collect();
+    for guesser in &mut guessers {
+        let lines = guesser.lines.clone();
+        guesser.raw.send(format!(
+            "BITS_POST /a.bin HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n{lines}\r\n"
+        ));
+    }
+    let heard: Vec<_> = (guessers.iter_mut())
+        .map(|guesser| guesser.raw.receive())
+        .collect();
+    let wrong = heard.iter().filter(|response| response.status == 401);
+    assert_eq!(wrong.count(), 10);
+    let told: Vec<_> = (heard.iter().filter(|response| response.status == 503))
+        .filter(|response| response.reason().contains("too many wrong passwords"))
+        .map(|response| response.field("Retry-After"))
+        .collect();
+    assert!(told.len() >= 22, "{}", told.len());
+    assert!(told.iter().all(|wait| *wait == Some("1")), "{told:?}");
+}
+
 #[test]
 fn a_bad_file_is_told_with_its_line_and_changes_nothing_at_a_reload() {
     let guarded = guarded("auth = [\"basic\"]\n");

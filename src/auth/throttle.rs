@@ -32,6 +32,10 @@ struct Failures {
 }
 
 impl Failures {
+    fn are_forgotten(self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.last_ms) > FORGET_MS
+    }
+
     fn until_ms(self) -> u64 {
         match self.count.checked_sub(FREE) {
             None => self.last_ms,
@@ -50,6 +54,16 @@ impl Throttle {
         failures.map_or(0, |failures| failures.until_ms().saturating_sub(now_ms))
     }
 
+    /// Whether a password of a client that need not wait may be compared while so many of its are.
+    /// Each of those may be wrong: so no more are under way than are free, and behind those one at
+    /// a time, however many come at once.
+    pub fn may_compare(&self, client: u64, under_way: u32, now_ms: u64) -> bool {
+        let failures = self.clients.get(&client);
+        let counted = failures.filter(|failures| !failures.are_forgotten(now_ms));
+        let count = counted.map_or(0, |failures| failures.count);
+        under_way == 0 || count.saturating_add(under_way) < FREE
+    }
+
     /// A password of this client was wrong.
     pub fn failed(&mut self, client: u64, now_ms: u64) {
         if self.clients.len() >= CLIENTS_MAX && !self.clients.contains_key(&client) {
@@ -59,7 +73,7 @@ impl Throttle {
             count: 0,
             last_ms: now_ms,
         });
-        if now_ms.saturating_sub(failures.last_ms) > FORGET_MS {
+        if failures.are_forgotten(now_ms) {
             failures.count = 0;
         }
         failures.count = failures.count.saturating_add(1);
@@ -74,7 +88,7 @@ impl Throttle {
     /// A quarter goes at once, so that a flood does not make each of its members walk the table.
     fn make_room(&mut self, now_ms: u64) {
         self.clients
-            .retain(|_, failures| now_ms.saturating_sub(failures.last_ms) <= FORGET_MS);
+            .retain(|_, failures| !failures.are_forgotten(now_ms));
         if self.clients.len() >= CLIENTS_MAX {
             let mut last: Vec<_> = self.clients.values().map(|f| f.last_ms).collect();
             let (_, border, _) = last.select_nth_unstable(CLIENTS_MAX / 4);

@@ -14,18 +14,15 @@ use super::request::Wanted;
 use crate::auth::accounts::is_name;
 use crate::auth::certificate;
 use crate::auth::forwarded::{self, Announcement};
-use crate::auth::hash::{Attempt, PasswordHash, TooManyAttempts};
 use crate::auth::identity;
 use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::auth::policy::{self, Principal, Scheme};
-use crate::auth::visitors::TooMuch;
 use crate::bits::reply::{Challenges, NotShown, Refusal, Scarce};
 use crate::config::{Access, AccountSettings, ChannelBinding, Config, Persist};
 use crate::event::Event;
 use crate::http::authorization::{BadCredentials, Credentials};
 use crate::http::head::Head;
 use crate::http::path::UploadPath;
-use crate::vault::disk::millis;
 
 /// What a request shows of who sends it.
 pub struct Shown {
@@ -376,7 +373,11 @@ impl<W: World> Exchange<W> {
             },
             ..leg
         };
-        match self.looked_at(world.negotiate(leg)).await? {
+        let place = self.take_place()?;
+        // Awaited to its end, so that it is counted as long as somebody works on it.
+        let negotiated = world.negotiate(leg).await;
+        drop(place);
+        match negotiated {
             Ok(Negotiated::Proven {
                 principal,
                 answer,
@@ -409,70 +410,6 @@ impl<W: World> Exchange<W> {
             Err(NotNegotiated::Unusable(why)) => {
                 world.emit(Event::TicketsUnusable { why: &why });
                 Err(Refusal::TicketsUnusable)
-            }
-        }
-    }
-
-    /// What comes of a look at what the client shows, which takes one of its places in the queue.
-    async fn looked_at<T>(&self, look: impl Future<Output = T>) -> Result<T, Refusal> {
-        let client = crowd::number(self.connection.client().ip());
-        let visitors = &self.shard.visitors;
-        let entered = visitors.borrow_mut().enter(client);
-        entered.map_err(|TooMuch| Refusal::Busy(Scarce::Logins))?;
-        // Awaited to its end, so that nothing is left taken.
-        let come = look.await;
-        visitors.borrow_mut().leave(client);
-        Ok(come)
-    }
-
-    /// Whether this is the user's password. If there is no such user, a password is tried all the
-    /// same, so that the time it takes does not tell.
-    async fn is_password(
-        &self,
-        settings: &AccountSettings,
-        user: &str,
-        password: &[u8],
-        hash: Option<&PasswordHash>,
-    ) -> Result<bool, Refusal> {
-        let world = &self.shard.world;
-        let client = crowd::number(self.connection.client().ip());
-        let claim = {
-            let visitors = self.shard.visitors.borrow();
-            let claim = hash.map(|hash| visitors.memory.claim(user, password, hash));
-            if claim.is_some_and(|claim| visitors.memory.knows(claim, world.now())) {
-                return Ok(true);
-            }
-            let wait_ms = visitors.throttle.wait_ms(client, world.now());
-            if wait_ms > 0 {
-                return Err(Refusal::TooManyFailures {
-                    retry_after_s: wait_ms.div_ceil(1_000),
-                });
-            }
-            claim
-        };
-        let Some(tried) = hash.or(settings.accounts.decoy()) else {
-            return Ok(false);
-        };
-        let attempt = Attempt {
-            password: password.to_vec().into(),
-            hash: tried.clone(),
-        };
-        let is_right = self.looked_at(world.verify(attempt)).await?;
-        let is_right = is_right.map_err(|TooManyAttempts| Refusal::Busy(Scarce::Logins))?;
-        let mut visitors = self.shard.visitors.borrow_mut();
-        let now = world.now();
-        match claim.filter(|_| is_right) {
-            Some(claim) => {
-                visitors.throttle.succeeded(client);
-                let kept_ms = millis(settings.auth_memory);
-                if kept_ms > 0 {
-                    visitors.memory.keep(claim, now.saturating_add(kept_ms));
-                }
-                Ok(true)
-            }
-            None => {
-                visitors.throttle.failed(client, now);
-                Ok(false)
             }
         }
     }

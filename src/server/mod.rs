@@ -90,6 +90,7 @@
 //!  respond                                     what a request asks for, and its answer
 //!  fragment  lifecycle  download               by its kind
 //!  gatekeeper                                  who asks
+//!  passwords                                   whether it is the right one
 //!  exchange     janitor  recover  window       a request's things │ by the clock, at start, asked
 //!  glance                                      what is asked of all sessions
 //!  carry_out                                   decisions
@@ -131,6 +132,7 @@ pub mod object_order;
 pub mod objects;
 mod offers;
 mod outbox;
+mod passwords;
 pub mod patience;
 mod pause;
 pub mod places;
