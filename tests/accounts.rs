@@ -371,6 +371,35 @@ fn who_guesses_many_passwords_at_once_has_no_more_tries() {
     assert!(told.iter().all(|wait| *wait == Some("1")), "{told:?}");
 }
 
+/// Also where nothing is remembered, and where a hash does not look at all of a password.
+#[test]
+fn who_knows_one_password_cannot_try_others_without_end() {
+    let long = "x".repeat(72);
+    for memory in ["0s", "5m"] {
+        let lines = format!("auth = [\"basic\"]\nauth_memory = {memory:?}\n");
+        let mut guarded = guarded(&lines);
+        let hash = bcrypt::hash(&long, 4).unwrap();
+        let anna = USERS.lines().next().unwrap();
+        let users = format!("bert:{hash}\n{anna}\n");
+        fs::write(guarded.folder.path().join("users"), users).unwrap();
+        guarded.server.restart();
+        let mut client = guarded.client("/a.bin", "");
+        let mut asked = 0;
+        let refused = (0..40).any(|turn| {
+            let statuses: Vec<_> = (0..9)
+                .map(|number| {
+                    client.lines = basic("anna", &format!("guess {turn} {number}"));
+                    client.ping().status
+                })
+                .collect();
+            asked += statuses.iter().filter(|status| **status == 401).count();
+            client.lines = basic("bert", &format!("{long}{turn}"));
+            statuses.contains(&503) || client.ping().status == 503
+        });
+        assert!(refused && asked <= 19, "{memory}: {asked}");
+    }
+}
+
 #[test]
 fn a_bad_file_is_told_with_its_line_and_changes_nothing_at_a_reload() {
     let guarded = guarded("auth = [\"basic\"]\n");

@@ -10,6 +10,8 @@ use zeroize::Zeroizing;
 
 /// Rounds that bcrypt may have, as a power of two: 2^16 take some ten seconds.
 const BCRYPT_COST_MAX: u32 = 16;
+/// Bytes of a password that bcrypt looks at.
+const BCRYPT_BYTES_MAX: usize = 72;
 /// Memory that one attempt with argon2 may take, in KiB, and its passes.
 const ARGON2_KIB_MAX: u32 = 256 << 10;
 const ARGON2_PASSES_MAX: u32 = 100;
@@ -116,6 +118,15 @@ impl PasswordHash {
         self.cost
     }
 
+    /// What of a password an attempt looks at: the rest of it may be anything.
+    pub fn looks_at<'a>(&self, password: &'a [u8]) -> &'a [u8] {
+        let bytes_max = match self.kind {
+            Kind::Bcrypt => BCRYPT_BYTES_MAX,
+            Kind::Argon2 | Kind::Sha => usize::MAX,
+        };
+        &password[..password.len().min(bytes_max)]
+    }
+
     /// Whether this is the password. Takes milliseconds to seconds: not for a shard.
     pub fn verify(&self, password: &[u8]) -> bool {
         match self.kind {
@@ -204,6 +215,20 @@ mod tests {
             assert!(hash.verify(b"sesame"), "{text}");
             assert!(!hash.verify(b"Sesame") && !hash.verify(b""), "{text}");
             assert!(!format!("{hash:?}").contains("04$"), "a hash is not shown");
+        }
+    }
+
+    #[test]
+    fn what_a_hash_does_not_look_at_may_be_anything() {
+        let long = [b'x'; BCRYPT_BYTES_MAX];
+        let longer = [&long[..], b"1"].concat();
+        let bcrypt = PasswordHash::parse(&bcrypt::hash(long, 4).unwrap()).unwrap();
+        assert!(bcrypt.verify(&long) && bcrypt.verify(&longer) && !bcrypt.verify(&long[1..]));
+        assert_eq!(bcrypt.looks_at(&longer), long);
+        assert_eq!(bcrypt.looks_at(b"sesame"), b"sesame");
+        for text in [SHA256, SHA512, ARGON2] {
+            let hash = PasswordHash::parse(text).unwrap();
+            assert_eq!(hash.looks_at(&longer), longer, "{text}");
         }
     }
 

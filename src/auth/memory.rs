@@ -39,6 +39,8 @@ impl Memory {
     /// What is asked and remembered.
     pub fn claim(&self, user: &str, password: &[u8], hash: &PasswordHash) -> Claim {
         let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("any length will do");
+        // Otherwise whoever knows a long one would know many that are right and not remembered.
+        let password = hash.looks_at(password);
         // Neither a name nor a hash holds a zero, and of a password the length is told.
         for part in [user.as_bytes(), hash.as_str().as_bytes()] {
             mac.update(part);
@@ -97,6 +99,17 @@ mod tests {
         }
         memory.clean_up(100);
         assert!(memory.until_ms.is_empty());
+    }
+
+    #[test]
+    fn what_the_hash_does_not_look_at_is_nothing_new() {
+        let memory = Memory::new([7; 32]);
+        let bcrypt = format!("$2y$04${}", "x".repeat(53));
+        let bcrypt = PasswordHash::parse(&bcrypt).unwrap();
+        let claim = |bytes: usize, hash| memory.claim("anna", &b"x".repeat(bytes), hash);
+        assert_eq!(claim(72, &bcrypt), claim(73, &bcrypt));
+        assert_ne!(claim(71, &bcrypt), claim(72, &bcrypt));
+        assert_ne!(claim(72, &hash("a")), claim(73, &hash("a")));
     }
 
     #[test]

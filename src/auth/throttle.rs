@@ -3,7 +3,8 @@
 //! Counted is by client, never by user: otherwise anybody could lock anybody out. Who has to wait
 //! hears 503, since 401 says that the password is wrong, and nobody has looked at it. What was
 //! proven a moment ago ([`super::memory`]) is not held up, and does not count as a success either:
-//! whoever knows one password could try others without end.
+//! whoever knows one password could try others without end. For the same reason a success that was
+//! looked at counts once in a while only, whatever is remembered and for how long.
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,11 @@ pub const WAIT_MS_MIN: u64 = 1_000;
 pub const WAIT_MS_MAX: u64 = 60_000;
 /// Clients that are remembered. Beyond them those go that failed longest ago.
 pub const CLIENTS_MAX: usize = 16_384;
+/// How often the right password of one user may end the count of a client, in milliseconds: as
+/// often as it is looked at where it is remembered for as long as is usual.
+pub const PARDON_MS: u64 = 5 * 60_000;
+/// Counts that were ended so, of all clients. Beyond them none is ended until one of these is old.
+pub const PARDONS_MAX: usize = 4_096;
 /// Failures of a client that has been quiet for so long are forgotten, in milliseconds.
 const FORGET_MS: u64 = 10 * 60_000;
 
@@ -23,6 +29,8 @@ const FORGET_MS: u64 = 10 * 60_000;
 #[derive(Debug, Default)]
 pub struct Throttle {
     clients: BTreeMap<u64, Failures>,
+    /// By which user the count of which client was ended, and when.
+    pardons: BTreeMap<(u64, Box<str>), u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,9 +88,21 @@ impl Throttle {
         failures.last_ms = now_ms;
     }
 
-    /// A password of this client was right.
-    pub fn succeeded(&mut self, client: u64) {
-        self.clients.remove(&client);
+    /// A password of this client was right, that of this user.
+    pub fn succeeded(&mut self, client: u64, user: &str, now_ms: u64) {
+        if !self.clients.contains_key(&client) {
+            return;
+        }
+        let is_fresh = |at_ms: u64| now_ms.saturating_sub(at_ms) < PARDON_MS;
+        let key = (client, Box::from(user));
+        let had_one = self.pardons.get(&key).copied().is_some_and(is_fresh);
+        if !had_one && self.pardons.len() >= PARDONS_MAX {
+            self.pardons.retain(|_, at_ms| is_fresh(*at_ms));
+        }
+        if !had_one && self.pardons.len() < PARDONS_MAX {
+            self.pardons.insert(key, now_ms);
+            self.clients.remove(&client);
+        }
     }
 
     /// A quarter goes at once, so that a flood does not make each of its members walk the table.
@@ -123,9 +143,43 @@ mod tests {
         assert_eq!(throttle.wait_ms(1, 60_999), 1);
         assert_eq!(throttle.wait_ms(1, 61_000), 0);
         assert_eq!(throttle.wait_ms(2, 1_000), 0, "another client");
-        throttle.succeeded(1);
+        throttle.succeeded(1, "anna", 1_000);
         throttle.failed(1, 1_000);
         assert_eq!(throttle.wait_ms(1, 1_000), 0);
+    }
+
+    #[test]
+    fn who_knows_one_password_ends_the_count_once_in_a_while() {
+        let mut throttle = Throttle::default();
+        let mut guess = |at_ms, user: &str| {
+            (1..FREE).for_each(|_| throttle.failed(1, at_ms));
+            throttle.succeeded(1, user, at_ms);
+            throttle.failed(1, at_ms);
+            throttle.wait_ms(1, at_ms)
+        };
+        assert_eq!(guess(0, "anna"), 0);
+        assert!(guess(1_000, "anna") > 0);
+        // Who has the password of another has that of one more.
+        assert_eq!(guess(1_000, "bert"), 0);
+        assert!(guess(PARDON_MS - 1, "anna") > 0);
+        assert_eq!(guess(PARDON_MS, "anna"), 0);
+    }
+
+    #[test]
+    fn the_counts_that_were_ended_are_bounded() {
+        let mut throttle = Throttle::default();
+        let mut is_pardoned = |client, at_ms| {
+            throttle.failed(client, at_ms);
+            throttle.succeeded(client, "anna", at_ms);
+            assert!(throttle.pardons.len() <= PARDONS_MAX);
+            !throttle.clients.contains_key(&client)
+        };
+        for client in 0..PARDONS_MAX as u64 {
+            assert!(is_pardoned(client, client));
+        }
+        let late = PARDONS_MAX as u64;
+        assert!(!is_pardoned(late, late), "nobody makes room for himself");
+        assert!(is_pardoned(late, PARDON_MS));
     }
 
     #[test]

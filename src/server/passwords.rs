@@ -90,7 +90,7 @@ impl<W: World> Exchange<W> {
         let now = world.now();
         match claim.filter(|_| is_right) {
             Some(claim) => {
-                visitors.throttle.succeeded(client);
+                visitors.throttle.succeeded(client, user, now);
                 let kept_ms = millis(settings.auth_memory);
                 if kept_ms > 0 {
                     visitors.memory.keep(claim, now.saturating_add(kept_ms));
