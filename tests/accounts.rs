@@ -203,6 +203,55 @@ fn a_session_belongs_to_its_user_also_after_a_crash() {
     assert_eq!((response.status, response.body.len()), (200, 20));
 }
 
+/// Where each user has a folder of his own, a path of before may lead into that of anybody.
+#[test]
+fn where_users_have_folders_what_nobody_made_is_there_for_nobody() {
+    let mut guarded = guarded("download = \"get\"\n");
+    fs::create_dir(guarded.server.file("anna")).unwrap();
+    let mut begun = guarded.client("/anna/a.bin", "");
+    begun.try_create().assert(200, None);
+    begun.send(fragment(0..10).of(20)).assert(200, None);
+    let mut ended = guarded.client("/b.bin", "");
+    ended.try_create().assert(200, None);
+    ended.send(fragment(0..10).of(10)).assert(200, None);
+    ended.close().assert(200, None);
+    let lines = format!(
+        "{}auth = [\"basic\"]\nper_user = true\n",
+        files(guarded.folder.path())
+    );
+    guarded.server.reload(&lines);
+    guarded.server.wait_for_log("the settings were reloaded");
+    let is_there_for_nobody = |guarded: &Guarded| {
+        for user in ["anna", "bert"] {
+            let lines = basic(user, "sesame");
+            let mut client = guarded.client("/anna/a.bin", &lines);
+            client.adopt(begun.session());
+            let sent = client.send(fragment(10..20).of(20));
+            sent.assert(500, Some(SESSION_NOT_FOUND));
+            client.close().assert(500, Some(SESSION_NOT_FOUND));
+            client.cancel().assert(500, Some(SESSION_NOT_FOUND));
+            let mut client = guarded.client("/b.bin", &lines);
+            client.adopt(ended.session());
+            client.close().assert(500, Some(SESSION_NOT_FOUND));
+        }
+        assert!(!guarded.server.file("anna/a.bin").exists());
+    };
+    is_there_for_nobody(&guarded);
+    guarded.server.kill9();
+    guarded
+        .server
+        .restart_with(Settings::default().file(&lines));
+    is_there_for_nobody(&guarded);
+    // Its client begins again, and its file is where those of its user are.
+    let mut again = guarded.client("/anna/a.bin", &basic("bert", "sesame"));
+    assert_eq!(again.try_create().status, 404, "bert has no such folder");
+    let mut again = guarded.client("/a.bin", &basic("anna", "sesame"));
+    again.try_create().assert(200, None);
+    again.send(fragment(0..20).of(20)).assert(200, None);
+    again.close().assert(200, None);
+    guarded.server.assert_file("anna/a.bin", 1, 20);
+}
+
 #[test]
 fn a_refusal_names_the_user_who_was_refused() {
     let guarded = guarded("auth = [\"basic\"]\nallow = [\"bert\"]\n");

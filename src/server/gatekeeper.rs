@@ -262,7 +262,8 @@ impl<W: World> Exchange<W> {
                     return Ok(());
                 };
                 self.principal = self.admit(&session.path, shown).await?;
-                match session.is_open_to(self.principal.as_ref()) {
+                let location = self.shard.location(&session.path);
+                match session.is_open_to(&location.access, self.principal.as_ref()) {
                     true => Ok(()),
                     false => Err(Refusal::SessionNotFound),
                 }

@@ -10,7 +10,7 @@ use super::exchange::{Cut, Exchange};
 use super::floor::{Wire as _, World};
 use super::held::Held;
 use super::rules;
-use super::session::{Session, is_open};
+use super::session::{Session, is_open, shuts_out_ownerless};
 use super::shard::Shard;
 use crate::auth::certificate;
 use crate::auth::policy::Principal;
@@ -189,17 +189,21 @@ pub fn find<W: World>(
 ) -> Option<Known<W>> {
     let id = request.session?;
     let path = &request.target.path;
+    let location = shard.location(path);
+    let access = &location.access;
     if let Some(session) = shard.session(id) {
-        let is_named = session.path == *path && session.is_open_to(principal);
+        let is_named = session.path == *path && session.is_open_to(access, principal);
         return is_named.then_some(Known::Session(session));
     }
     if let Some(kept) = shard.store.journal.left(id) {
         let record = kept.record();
-        let is_named = record.path == *path && is_open(record.life.user.as_deref(), principal);
+        let owner = record.life.user.as_deref();
+        let is_named = record.path == *path && is_open(access, owner, principal);
         return is_named.then_some(Known::Left);
     }
     let user = principal.map(|principal| &*principal.user);
-    let ending = (shard.store.journal.tombstones()).ending(id, path, user)?;
+    let tombstones = shard.store.journal.tombstones();
+    let ending = tombstones.ending(id, path, user, !shuts_out_ownerless(access))?;
     Some(Known::Ended(id, ending))
 }
 

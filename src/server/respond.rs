@@ -149,7 +149,7 @@ impl<W: World> Exchange<W> {
         if may_be_empty
             && is_heard
             && !self.is_from_elsewhere(&location.access)
-            && session.is_open_to(known)
+            && session.is_open_to(&location.access, known)
         {
             session.note_offer_unread();
         }

@@ -16,7 +16,7 @@ use crate::bits::notification::Token;
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Reply, State};
 use crate::bits::session_id::SessionId;
-use crate::config::Policy;
+use crate::config::{Access, Policy};
 use crate::http::path::UploadPath;
 use crate::metrics::shard::Gauged;
 use crate::vault::disk::{Millis, PartStamp, Shelf, millis};
@@ -240,11 +240,9 @@ impl<W: World> Session<W> {
         is_served
     }
 
-    /// Whether it is there for whoever asks: it belongs to the user who made it. One that was made
-    /// when nobody was asked is there for all who may upload; and where nobody is asked any more,
-    /// nobody is kept away.
-    pub fn is_open_to(&self, principal: Option<&Principal>) -> bool {
-        is_open(self.kept.record().life.user.as_deref(), principal)
+    /// Whether it is there for whoever asks, where this is what its location asks: [`is_open`].
+    pub fn is_open_to(&self, access: &Access, principal: Option<&Principal>) -> bool {
+        is_open(access, self.kept.record().life.user.as_deref(), principal)
     }
 
     /// A packet of its client that could not be understood had a body: whoever closes behind it did
@@ -325,12 +323,72 @@ impl<W: World> Session<W> {
     }
 }
 
-/// Whether what `owner` has made is there for whoever asks.
-pub fn is_open(owner: Option<&str>, principal: Option<&Principal>) -> bool {
+/// Whether what `owner` has made is there for whoever asks: it belongs to the user who made it.
+/// What was made when nobody was asked is there for all who may upload, except where users have
+/// folders of their own; and where nobody is asked any more, nobody is kept away.
+pub fn is_open(access: &Access, owner: Option<&str>, principal: Option<&Principal>) -> bool {
     match (owner, principal) {
+        (None, _) if shuts_out_ownerless(access) => false,
         // Not by [`Principal::is`]: names out of Active Directory are folded before a session has
         // them, and whoever is called otherwise is somebody else, also if it differs in case only.
         (Some(owner), Some(principal)) => *principal.user == *owner,
         (None, _) | (_, None) => true,
+    }
+}
+
+/// Whether what nobody has made is there for nobody: it has no user's folder to go to, and its path
+/// may lead into that of any.
+pub fn shuts_out_ownerless(access: &Access) -> bool {
+    access.per_user && !access.auth.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::policy::Scheme;
+
+    #[test]
+    fn whose_sessions_are_there_for_whom() {
+        let access = |per_user, auth: &[Scheme]| Access {
+            auth: auth.to_vec(),
+            per_user,
+            ..Access::default()
+        };
+        let anna = Principal {
+            user: "anna".into(),
+            scheme: Scheme::Basic,
+        };
+        for (access, owner, principal, expected) in [
+            (
+                access(false, &[Scheme::Basic]),
+                Some("anna"),
+                Some(&anna),
+                true,
+            ),
+            (
+                access(false, &[Scheme::Basic]),
+                Some("bert"),
+                Some(&anna),
+                false,
+            ),
+            (access(false, &[Scheme::Basic]), None, Some(&anna), true),
+            (
+                access(true, &[Scheme::Basic]),
+                Some("anna"),
+                Some(&anna),
+                true,
+            ),
+            (access(true, &[Scheme::Basic]), None, Some(&anna), false),
+            // By a request that was let in before a reload.
+            (access(true, &[Scheme::Basic]), None, None, false),
+            (access(true, &[]), None, None, true),
+            (access(true, &[]), Some("anna"), None, true),
+        ] {
+            assert_eq!(
+                is_open(&access, owner, principal),
+                expected,
+                "{access:?} {owner:?}"
+            );
+        }
     }
 }

@@ -253,13 +253,18 @@ impl Tombstones {
     }
 
     /// How a session of this path ended, if whoever asks may hear it: a session that a user made is
-    /// that user's still. One that was made where nobody was asked is open to all, and so is one
-    /// that ended before users were noted here.
-    pub fn ending(&self, id: SessionId, path: &UploadPath, user: Option<&str>) -> Option<Ending> {
+    /// that user's still. One that was made where nobody was asked, or that ended before users were
+    /// noted here, is there for all if `has_ownerless`.
+    pub fn ending(
+        &self,
+        id: SessionId,
+        path: &UploadPath,
+        user: Option<&str>,
+        has_ownerless: bool,
+    ) -> Option<Ending> {
         let known = self.known.get(&id)?;
-        let is_open = [None, user]
-            .map(|user| PathAndUser::of(path, user))
-            .contains(&known.key);
+        let is_open = known.key == PathAndUser::of(path, user);
+        let is_open = is_open || (has_ownerless && known.key == PathAndUser::of(path, None));
         is_open.then_some(known.ending)
     }
 
@@ -402,16 +407,16 @@ mod tests {
         let path = UploadPath::from_text("a.bin").unwrap();
         assert_eq!(tombstones.len(), 1_000);
         assert_eq!(
-            tombstones.ending(id(0), &path, None),
+            tombstones.ending(id(0), &path, None, true),
             Some(Ending::Published)
         );
-        assert_eq!(tombstones.ending(id(3_200), &path, None), None);
+        assert_eq!(tombstones.ending(id(3_200), &path, None, true), None);
         assert_eq!(
-            tombstones.ending(id(3_202), &path, None),
+            tombstones.ending(id(3_202), &path, None, true),
             Some(Ending::Cancelled)
         );
         let other = UploadPath::from_text("b.bin").unwrap();
-        assert_eq!(tombstones.ending(id(0), &other, None), None);
+        assert_eq!(tombstones.ending(id(0), &other, None, true), None);
     }
 
     #[test]
@@ -530,7 +535,7 @@ mod tests {
             (Some("anna"), [true, true]),
         ] {
             for (number, hears) in (0..).zip(hears) {
-                let ending = tombstones.ending(id(number), &path, user);
+                let ending = tombstones.ending(id(number), &path, user, true);
                 assert_eq!(ending.is_some(), hears, "{number} {user:?}");
             }
         }
