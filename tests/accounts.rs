@@ -252,6 +252,29 @@ fn where_users_have_folders_what_nobody_made_is_there_for_nobody() {
     guarded.server.assert_file("anna/a.bin", 1, 20);
 }
 
+/// Its file has arrived, so its job must not end in an error.
+#[test]
+fn where_nobody_is_asked_any_more_a_repeated_close_is_answered() {
+    let guarded = guarded("auth = [\"basic\"]\n");
+    let mut client = guarded.client("/a.bin", &basic("anna", "sesame"));
+    client.try_create().assert(200, None);
+    client.send(fragment(0..10).of(10)).assert(200, None);
+    client.close().assert(200, None);
+    let mut other = guarded.client("/a.bin", &basic("bert", "sesame"));
+    other
+        .adopt(client.session())
+        .close()
+        .assert(500, Some(SESSION_NOT_FOUND));
+    guarded.server.reload(&files(guarded.folder.path()));
+    guarded.server.wait_for_log("the settings were reloaded");
+    client.close().assert(200, None);
+    client.lines.clear();
+    client.close().assert(200, None);
+    let mut other = guarded.client("/b.bin", "");
+    other.adopt(client.session());
+    other.close().assert(500, Some(SESSION_NOT_FOUND));
+}
+
 #[test]
 fn a_refusal_names_the_user_who_was_refused() {
     let guarded = guarded("auth = [\"basic\"]\nallow = [\"bert\"]\n");

@@ -60,14 +60,33 @@ pub struct PathAndUser(pub u64);
 
 impl PathAndUser {
     /// Of a path, and of the user who made the session, if somebody was asked; the same for ever,
-    /// since it is written to disk (FNV-1a). Case does not tell users apart here: some are called
-    /// so in any ([`crate::auth::identity::is_same`]).
+    /// since it is written to disk (FNV-1a, of which that of a user takes the lower half). Case
+    /// does not tell users apart here: some are called so in any
+    /// ([`crate::auth::identity::is_same`]).
     pub fn of(path: &UploadPath, user: Option<&str>) -> Self {
         let user = user.map(|user| format!("\0{}", user.to_lowercase()));
-        let user = user.iter().flat_map(|user| user.bytes());
-        Self(fnv(path.as_str().bytes().chain(user)))
+        let of_path = fnv(path.as_str().bytes());
+        let Some(user) = user else {
+            return Self(of_path);
+        };
+        let of_user = fnv(user.bytes());
+        Self((of_path & PATH_BITS) | ((of_user ^ (of_user >> 32)) & !PATH_BITS))
+    }
+
+    /// As version 0.2.0 wrote it, in which path and user cannot be told apart.
+    fn former(path: &UploadPath, user: &str) -> Self {
+        let user = format!("\0{}", user.to_lowercase());
+        Self(fnv(path.as_str().bytes().chain(user.bytes())))
+    }
+
+    /// Whether it is of this path, whoever made the session.
+    fn is_of(self, path: &UploadPath) -> bool {
+        self.0 & PATH_BITS == Self::of(path, None).0 & PATH_BITS
     }
 }
+
+/// What tells of the path in a [`PathAndUser`] of both.
+const PATH_BITS: u64 = 0xffff_ffff << 32;
 
 /// Some clients out of all; those of one address (of IPv6, of one /64) are in the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -253,8 +272,9 @@ impl Tombstones {
     }
 
     /// How a session of this path ended, if whoever asks may hear it: a session that a user made is
-    /// that user's still. One that was made where nobody was asked, or that ended before users were
-    /// noted here, is there for all if `has_ownerless`.
+    /// that user's still, and where nobody is asked any more (`user` is `None`), nobody is kept
+    /// away. One that was made where nobody was asked, or that ended before users were noted here,
+    /// is there for all if `has_ownerless`.
     pub fn ending(
         &self,
         id: SessionId,
@@ -263,7 +283,14 @@ impl Tombstones {
         has_ownerless: bool,
     ) -> Option<Ending> {
         let known = self.known.get(&id)?;
-        let is_open = known.key == PathAndUser::of(path, user);
+        let is_open = match user {
+            None => known.key.is_of(path),
+            Some(user) => [
+                PathAndUser::of(path, Some(user)),
+                PathAndUser::former(path, user),
+            ]
+            .contains(&known.key),
+        };
         let is_open = is_open || (has_ownerless && known.key == PathAndUser::of(path, None));
         is_open.then_some(known.ending)
     }
@@ -516,28 +543,53 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_to_disk_stays_the_same() {
+        let path = UploadPath::from_text("a.bin").unwrap();
+        let (of_nobody, of_anna, former) = (
+            PathAndUser::of(&path, None),
+            PathAndUser::of(&path, Some("Anna")),
+            PathAndUser::former(&path, "Anna"),
+        );
+        assert_eq!(of_nobody, PathAndUser(0x0747_4cb5_13e0_7aa3));
+        assert_eq!(of_anna, PathAndUser(0x0747_4cb5_b6e0_22d0));
+        assert_eq!(former, PathAndUser(0xf832_e1fd_c1e9_ec6f));
+    }
+
+    #[test]
     fn how_a_users_session_ended_is_for_that_user_alone() {
         let path = UploadPath::from_text("a.bin").unwrap();
         let mut tombstones = Tombstones::new(10);
-        for (number, user) in [(0, None), (1, Some("Anna"))] {
-            let key = PathAndUser::of(&path, user);
+        let keys = [
+            PathAndUser::of(&path, None),
+            PathAndUser::of(&path, Some("Anna")),
+            PathAndUser::former(&path, "Anna"),
+        ];
+        for (number, key) in (0..).zip(keys) {
             let of_user = Tombstone {
                 key,
                 ..tombstone(Ending::Published, VICTIM)
             };
             tombstones.bury(id(number), of_user, 0);
         }
-        for (user, hears) in [
-            (None, [true, false]),
-            (Some("bert"), [true, false]),
-            (Some("Anna"), [true, true]),
+        for (user, has_ownerless, hears) in [
+            // Where nobody is asked, nobody is kept away, as far as the path can be read.
+            (None, true, [true, true, false]),
+            (Some("bert"), true, [true, false, false]),
+            (Some("Anna"), true, [true, true, true]),
             // A ticket may spell it otherwise.
-            (Some("anna"), [true, true]),
+            (Some("anna"), true, [true, true, true]),
+            (Some("anna"), false, [false, true, true]),
         ] {
             for (number, hears) in (0..).zip(hears) {
-                let ending = tombstones.ending(id(number), &path, user, true);
+                let ending = tombstones.ending(id(number), &path, user, has_ownerless);
                 assert_eq!(ending.is_some(), hears, "{number} {user:?}");
             }
+        }
+        let other = UploadPath::from_text("b.bin").unwrap();
+        for user in [None, Some("anna")] {
+            assert!(
+                (0..3).all(|number| tombstones.ending(id(number), &other, user, true).is_none())
+            );
         }
     }
 
