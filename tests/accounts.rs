@@ -585,6 +585,26 @@ fn named(user: &str) -> String {
 const NAMED: &str =
     "trusted_proxies = \"127.0.0.1\"\nuser_header = \"X-Remote-User\"\nauth = \"proxy\"\n";
 
+/// Nobody is asked for a password because of what a proxy does.
+#[test]
+fn a_name_of_a_proxy_that_cannot_be_used_is_no_fault_of_the_client() {
+    for auth in ["\"proxy\"", "[\"proxy\", \"basic\"]"] {
+        let guarded = guarded(&NAMED.replace("\"proxy\"", auth));
+        let twice = named("anna") + &named("bert");
+        for name in [named("a:b"), named(&"x".repeat(257)), twice] {
+            for more in [String::new(), basic("anna", "sesame")] {
+                let mut client = guarded.client("/a.bin", &(name.clone() + &more));
+                client.ping().assert(403, Some(E_ACCESSDENIED));
+            }
+        }
+        guarded
+            .server
+            .wait_for_log("what user_header holds must be one name");
+        let mut client = guarded.client("/a.bin", &named("anna"));
+        client.ping().assert(200, None);
+    }
+}
+
 #[test]
 fn each_user_has_a_folder_of_his_own_and_never_leaves_it() {
     let guarded = guarded(&format!(

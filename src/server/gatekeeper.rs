@@ -176,6 +176,10 @@ impl<W: World> Exchange<W> {
         if access.auth.is_empty() {
             return Ok(None);
         }
+        if access.auth.contains(&Scheme::Proxy) && matches!(shown.named, Named::Unreadable) {
+            // It is the proxy's fault, whatever else the client might show.
+            return Err(Refusal::NameUnusable);
+        }
         let config = self.shard.settings();
         let principal = match named(access, &shown) {
             Some(principal) => principal,
@@ -202,10 +206,7 @@ impl<W: World> Exchange<W> {
     ) -> Result<Principal, Refusal> {
         if access.auth == [Scheme::Proxy] {
             // Nor is this 401: there is nothing that the client could show.
-            return Err(match shown.named {
-                Named::Unreadable => Refusal::NameUnusable,
-                Named::Nobody | Named::User(_) | Named::ByItself => Refusal::NotNamed,
-            });
+            return Err(Refusal::NotNamed);
         }
         let credentials = shown.credentials;
         let is_silent = self.is_seen_by_others(&config.accounts) && !access.allow_plaintext;
