@@ -146,7 +146,7 @@ keys! {
         sessions_per_client_max: Option<u32> = Some(10_000), Row::of(or_unlimited(Unit::One, 1..=1_000_000))
             .iis(&["BITSNumberOfSessionsLimit", "BITSSessionLimitEnable"]);
         // 50 in IIS. A user may be an account that all machines share.
-        /// Unfinished uploads of one user, from wherever they come.
+        /// Unfinished uploads of one user to a location, from wherever they come.
         sessions_per_user_max: Option<u32> = None, Row::of(or_unlimited(Unit::One, 1..=1_000_000));
         /// Whether the targets of `[events]` hear of uploads that end.
         send_events: bool = true, Row::of(truth());
