@@ -393,6 +393,35 @@ fn a_ticket_may_be_bound_to_the_certificate_that_the_client_has_seen() {
 }
 
 #[test]
+fn whoever_was_known_by_a_ticket_shows_it_anew_where_a_reload_asks_for_more() {
+    let Some(house) = House::open("channel_binding = \"check\"\n") else {
+        return;
+    };
+    let anna = house.anna();
+    let mut client = house.secure("/a.bin");
+    let show = |client: &mut Client| {
+        client.lines = house.shows(&anna);
+        let status = client.ping().status;
+        client.lines.clear();
+        status
+    };
+    assert_eq!(show(&mut client), 200);
+    house.server.reload(&house.lines);
+    house.server.wait_for_log("the settings were reloaded");
+    client.ping().assert(200, None);
+    let other_realm = format!("realms = [\"OTHER.TEST\"]\n{}", house.lines);
+    house.server.reload(&other_realm);
+    wait_until("the realm counts", || client.ping().status == 401);
+    assert_eq!(show(&mut client), 200);
+    client.ping().assert(200, None);
+    house
+        .server
+        .reload(&other_realm.replace("\"check\"", "\"require\""));
+    wait_until("a binding is asked for", || client.ping().status == 401);
+    assert_eq!(show(&mut client), 401, "it is bound to nothing");
+}
+
+#[test]
 fn keys_of_several_names_are_taken_and_new_ones_after_a_reload() {
     let Some(realm) = Realm::with_tokens(REALM) else {
         return;

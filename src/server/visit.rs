@@ -75,11 +75,12 @@ impl Visit {
     }
 
     /// Who is known. What a file says, of passwords, tokens or certificates, holds as long as these
-    /// settings do; a ticket does not stand in a file.
+    /// settings do; a ticket does not stand in a file, and holds as long as it would be taken as it
+    /// was, for the same user.
     pub fn known(&self, settings: &Arc<Config>) -> Option<&Principal> {
         let known = self.known.as_ref()?;
         let is_believed = match known.principal.scheme {
-            Scheme::Negotiate => true,
+            Scheme::Negotiate => is_taken_alike(&known.settings, settings),
             Scheme::Basic | Scheme::Bearer | Scheme::Certificate | Scheme::Proxy => {
                 Arc::ptr_eq(&known.settings, settings)
             }
@@ -88,10 +89,19 @@ impl Visit {
     }
 }
 
+/// Whether tickets are taken under these settings as under those before.
+fn is_taken_alike(before: &Arc<Config>, now: &Arc<Config>) -> bool {
+    let (before, now) = match Arc::ptr_eq(before, now) {
+        true => return true,
+        false => (&before.accounts, &now.accounts),
+    };
+    before.channel_binding == now.channel_binding && before.own_realms() == now.own_realms()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Flags;
+    use crate::config::{ChannelBinding, Flags};
 
     fn settings() -> Arc<Config> {
         Arc::new(Config::resolve(Flags::default(), None).unwrap())
@@ -120,6 +130,27 @@ mod tests {
             assert_eq!(visit.known(&later).is_some(), outlives, "{scheme:?}");
             visit.forget();
             assert!(visit.known(&now).is_none());
+        }
+    }
+
+    #[test]
+    fn a_ticket_is_shown_anew_where_it_would_be_taken_otherwise() {
+        let with = |binding, realms: &[&str]| {
+            let mut settings = Config::clone(&settings());
+            settings.accounts.channel_binding = binding;
+            settings.accounts.realms = realms.iter().map(|&realm| realm.to_owned()).collect();
+            Arc::new(settings)
+        };
+        let before = with(ChannelBinding::Check, &["A.TEST"]);
+        for (now, is_known) in [
+            (with(ChannelBinding::Check, &["A.TEST"]), true),
+            (with(ChannelBinding::Require, &["A.TEST"]), false),
+            (with(ChannelBinding::Check, &["B.TEST"]), false),
+            (with(ChannelBinding::Check, &["A.TEST", "B.TEST"]), false),
+        ] {
+            let mut visit = Visit::default();
+            visit.remember(&by(Scheme::Negotiate), &before);
+            assert_eq!(visit.known(&now).is_some(), is_known);
         }
     }
 
