@@ -1480,6 +1480,37 @@ fn a_work_directory_that_lets_nothing_out_is_told_of() {
     upload(&server, "/last.bin", 20);
 }
 
+/// Goal: a root that takes no name now is told of and ends no upload. Method: it is made immutable
+/// between Create-Session and Close-Session, and then is what it was. An append-only one takes names.
+#[test]
+fn an_immutable_root_is_not_ready_and_ends_no_upload() {
+    let server = Server::start();
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..20)).assert(200, None);
+    if !set_flags(server.root(), IFlags::IMMUTABLE) {
+        return;
+    }
+    let told = client.close();
+    let refused = Client::new(server.address(), "/b.bin").try_create().status;
+    server.wait_for_log("event=not_ready");
+    set_flags(server.root(), IFlags::empty());
+    told.assert(503, None);
+    assert_eq!(refused, 503);
+    let log = server.log();
+    assert!(log.contains("why=\"it is immutable now"), "{log}");
+    assert!(log.contains("take the attribute off (`lsattr -d`"), "{log}");
+    server.wait_for_log("event=ready");
+    client.reconnect();
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 20);
+    set_flags(server.root(), IFlags::APPEND);
+    let mut other = Client::create(server.address(), "/b.bin");
+    other.send(fragment(0..20)).assert(200, None);
+    let told = other.close();
+    set_flags(server.root(), IFlags::empty());
+    told.assert(200, None);
+}
+
 // -- check
 
 /// What `bitsd check` says of a root: exit code, stdout, stderr.

@@ -77,7 +77,7 @@ pub enum Seen {
     Open(u32),
     /// A root, which the server's user may not write to or go through now.
     Shut,
-    /// A folder of ours, out of which nothing can be moved now.
+    /// A folder of ours, out of which nothing can be moved now; or a root, which takes no name now.
     Sealed(Sealed),
     /// It is on a file system that takes nothing any more.
     ReadOnly,
@@ -113,7 +113,7 @@ impl std::fmt::Display for Seen {
             Self::Shut => write!(f, "{} may no longer write to it", account::us()),
             Self::Sealed(sealed) => write!(
                 f,
-                "it is {} now, so that no upload in it can get its name",
+                "it is {} now, so that no upload can get its name",
                 sealed.word()
             ),
             Self::ReadOnly => f.write_str("its file system is read-only now"),
@@ -257,9 +257,12 @@ impl Spot {
                 Hold::Elses(owner) => return Seen::Elses(owner),
                 Hold::Open(mode) => return Seen::Open(mode),
             }
-            if let Some(sealed) = Sealed::of(stat) {
-                return Seen::Sealed(sealed);
-            }
+        }
+        match Sealed::of(stat) {
+            // Files get names in an append-only root, and a start takes it.
+            Some(Sealed::AppendOnly) if !self.is_ours => {}
+            Some(sealed) => return Seen::Sealed(sealed),
+            None => {}
         }
         // A start would refuse it so.
         let access = Access::WRITE_OK | Access::EXEC_OK;
