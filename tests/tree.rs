@@ -124,8 +124,11 @@ fn links_that_lead_nowhere_or_out_are_refused_at_create_and_named() {
 fn a_file_where_a_folder_is_needed_is_told_at_create() {
     let server = Server::with(making_folders());
     fs::write(server.file("x"), "").unwrap();
-    let mut client = Client::new(server.address(), "/x/y/a.bin");
-    client.try_create().assert(404, None);
+    std::os::unix::fs::symlink("x", server.file("link")).unwrap();
+    let said = ["a file stands where a folder", "move the file away"];
+    assert_refused(&server, "/x/a.bin", &said);
+    assert_refused(&server, "/x/y/a.bin", &said);
+    assert_refused(&server, "/link/y/a.bin", &said);
 }
 
 #[test]

@@ -86,6 +86,7 @@ pub const fn of_obstacle(obstacle: Obstacle) -> &'static str {
         Obstacle::LinkDangles => "make the folder that the link leads to, or remove the link",
         Obstacle::LinkLoop => "mend or remove the links",
         Obstacle::Sticky => {
+        Obstacle::NoFolder => "move the file away, or upload into another folder",
             "give the server's user the file or the folder, or take the sticky bit off (`chmod -t`)"
         }
         Obstacle::AppendOnly => "take the attribute off (`lsattr -d`, `chattr -a`)",

@@ -303,7 +303,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         ops: DESTINATION,
-        errnos: &[Errno::NOENT, Errno::NOTDIR],
+        errnos: &[Errno::NOENT],
         hears: R::ParentMissing,
         heals: Never,
         severity: Info,
@@ -363,6 +363,16 @@ pub const ROWS: &[Row] = &[
         remedy: of_obstacle(Obstacle::InUse),
     },
     Row {
+    Row {
+        ops: DESTINATION,
+        errnos: &[Errno::NOTDIR],
+        hears: R::Obstructed(Obstacle::NoFolder),
+        heals: Never,
+        severity: Warning,
+        write: Harmless,
+        cause: Obstacle::NoFolder.words(),
+        remedy: of_obstacle(Obstacle::NoFolder),
+    },
         ops: DESTINATION,
         errnos: &[Errno::MLINK],
         hears: R::Obstructed(Obstacle::FolderFull),

@@ -236,10 +236,10 @@ fn every_row_says_what_it_should() {
         (
             Op::LookUp,
             Errno::NOTDIR,
-            R::ParentMissing,
+            R::Obstructed(Obstacle::NoFolder),
             Never,
-            Info,
-            "create_dirs",
+            Warning,
+            "move the file away",
         ),
         (
             Op::Publish,

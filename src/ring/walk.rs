@@ -210,6 +210,7 @@ impl<'p> Walk<'p> {
                 Err(Errno::NOENT) => return Ok(false),
                 Err(Errno::LOOP) => self.follow(prefix, &mut detour)?,
                 Err(Errno::XDEV) => return Err(Blocked::by(Obstacle::OtherMount, prefix).into()),
+                Err(Errno::NOTDIR) => return Err(Blocked::by(Obstacle::NoFolder, prefix).into()),
                 result => result?,
             };
             let folder = Folder::new(Arc::new(opened))?;
@@ -255,6 +256,7 @@ impl<'p> Walk<'p> {
             Err(Errno::XDEV) => blocked(Obstacle::OtherMount),
             Err(Errno::NOENT) => blocked(Obstacle::LinkDangles),
             Err(Errno::LOOP) => blocked(Obstacle::LinkLoop),
+            Err(Errno::NOTDIR) => blocked(Obstacle::NoFolder),
             Err(error) => Err(error.into()),
         }
     }

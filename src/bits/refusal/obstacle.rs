@@ -19,6 +19,8 @@ pub enum Obstacle {
     /// A link on the way leads to nothing.
     LinkDangles,
     LinkLoop,
+    /// Something that is no folder stands where one has to be on the way.
+    NoFolder,
     /// The folder is sticky, and what stands there is somebody else's.
     Sticky,
     /// The folder, or what stands there, is append-only.
@@ -40,7 +42,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::OtherMount,
         Self::Encrypted,
         Self::Project,
@@ -48,6 +50,7 @@ impl Obstacle {
         Self::LinkIntoWork,
         Self::LinkDangles,
         Self::LinkLoop,
+        Self::NoFolder,
         Self::Sticky,
         Self::AppendOnly,
         Self::Immutable,
@@ -75,6 +78,7 @@ impl Obstacle {
             }
             Self::LinkDangles => "a link on the way to the destination leads to nothing",
             Self::LinkLoop => "the links on the way to the destination go in circles",
+            Self::NoFolder => "a file stands where a folder of the destination should be",
             Self::Sticky => "the folder is sticky, and the file there is somebody else's",
             Self::AppendOnly => "the folder of the destination, or the file there, is append-only",
             Self::Immutable => "the folder of the destination, or the file there, is immutable",
