@@ -26,6 +26,8 @@ use remedies::{
 };
 use table::ROWS;
 
+pub use remedies::RAISE_FILE_SIZE;
+
 pub use found::{
     Blocked, DiskAway, Displaced, NotOurs, PartChanged, PartTouched, SyncNotBegun, Unmovable,
     is_not_ours, is_part_changed, obstacle_in,

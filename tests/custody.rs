@@ -349,6 +349,36 @@ fn a_full_disk_of_the_ledger_is_told_as_one() {
     assert_whole(&ledger);
 }
 
+/// Goal: the file of the day may be as long as a limit allows, and whoever raises that is told to.
+/// Method: uploads end until it is.
+#[test]
+fn a_limit_on_the_length_of_files_is_told_as_one() {
+    await_tomorrow_if_it_is_near();
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = folder.path().join("custody");
+    fs::create_dir(&ledger).unwrap();
+    // In blocks of 512 bytes or of a KiB, as the shell counts.
+    let wrapper = ["sh", "-c", "ulimit -f 60; exec \"$@\"", "sh"];
+    let settings = settings(&ledger, "cores = 1\n").wrapper(&wrapper);
+    let server = Server::on(&folder.path().join("root"), settings);
+    server.wait_for_log("the journal or a day of the custody ledger");
+    let refused = (0..1_000).find_map(|number| {
+        let name = format!("/{number}-{}.bin", "n".repeat(150));
+        let mut client = Client::create(server.address(), &name);
+        client.send(fragment(0..10)).assert(200, None);
+        let told = client.close();
+        (told.status != 200).then_some(told)
+    });
+    refused.unwrap().assert(503, None);
+    for event in ["custody_failed", "disk_failed"] {
+        let event = format!("event={event}");
+        server.wait_for_log(&event);
+        let log = server.log();
+        let line = log.lines().find(|line| line.contains(&event)).unwrap();
+        assert!(line.contains("raise LimitFSIZE= of the service"), "{line}");
+    }
+}
+
 #[test]
 fn a_torn_end_is_set_apart_at_the_next_start() {
     let mut kept = kept("");

@@ -410,10 +410,7 @@ impl Writer {
         let mut wrong = None;
         match result {
             Err(error) => {
-                let remedy = is_sealed(error).then_some(
-                    "the folder of `custody` or a file in it is append-only or immutable: \
-                     `lsattr` shows it, `chattr -i -a` takes that away",
-                );
+                let remedy = remedy_of(error);
                 let why = error.to_string();
                 wrong = Some(LedgerTrouble { why, remedy });
                 self.metrics.failures.add(1);
@@ -450,6 +447,20 @@ impl Place {
         }
         changed
     }
+}
+
+/// What helps where neither the disk nor the rights of the folder are to blame.
+fn remedy_of(error: &io::Error) -> Option<&'static str> {
+    if is_sealed(error) {
+        return Some(
+            "the folder of `custody` or a file in it is append-only or immutable: \
+             `lsattr` shows it, `chattr -i -a` takes that away",
+        );
+    }
+    (error.kind() == io::ErrorKind::FileTooLarge).then_some(
+        "a limit keeps files short: raise LimitFSIZE= of the service (`ulimit -f`), and restart it; \
+         until then the file of the next day is the next that can be written",
+    )
 }
 
 fn tell_of_damage(told: &LedgerReadBack) {

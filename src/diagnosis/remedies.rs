@@ -6,6 +6,7 @@ pub const FREE_SPACE: &str =
     "the disk is full: free some space (`df -h`, `df -i`); clients retry by themselves";
 pub const LET_FIT: &str = "if such files are meant to fit: a larger file system, or a higher LimitFSIZE= of the service (`ulimit \
      -f`)";
+pub const RAISE_FILE_SIZE: &str = "raise LimitFSIZE= of the service (`ulimit -f`)";
 pub const RAISE_QUOTA: &str = "raise the disk quota of the server's user (`quota`, `repquota`), or free some space; clients retry by \
      themselves";
 pub const CLOSE_FILES: &str = "see whether anybody has changed anything in the work directory; if nobody has, give it back and close it (`chown \
@@ -85,8 +86,8 @@ pub const fn of_obstacle(obstacle: Obstacle) -> &'static str {
         Obstacle::LinkIntoWork => "remove the link",
         Obstacle::LinkDangles => "make the folder that the link leads to, or remove the link",
         Obstacle::LinkLoop => "mend or remove the links",
-        Obstacle::Sticky => {
         Obstacle::NoFolder => "move the file away, or upload into another folder",
+        Obstacle::Sticky => {
             "give the server's user the file or the folder, or take the sticky bit off (`chmod -t`)"
         }
         Obstacle::AppendOnly => "take the attribute off (`lsattr -d`, `chattr -a`)",

@@ -11,8 +11,8 @@ use super::ops::{
 };
 use super::remedies::{
     CHECK_DEVICE, FREE_SPACE, GIVE_MEMORY, GRANT_DESTINATION, KEEP_OUT, LET_FIT,
-    LOOK_AT_ITS_SERVER, LOOK_AT_LEASES, RAISE_FILES, RAISE_QUOTA, RAISE_SYSTEM_FILES, RAISE_TASKS,
-    REMOUNT, of_obstacle,
+    LOOK_AT_ITS_SERVER, LOOK_AT_LEASES, RAISE_FILE_SIZE, RAISE_FILES, RAISE_QUOTA,
+    RAISE_SYSTEM_FILES, RAISE_TASKS, REMOUNT, of_obstacle,
 };
 
 use crate::bits::reply::{Obstacle, Refusal as R, Scarce};
@@ -72,7 +72,18 @@ pub const ROWS: &[Row] = &[
         severity: Warning,
         write: Harmless,
         cause: "the journal has become larger than `ulimit -f` allows",
-        remedy: "raise LimitFSIZE= of the service (`ulimit -f`)",
+        remedy: RAISE_FILE_SIZE,
+    },
+    Row {
+        // A day has one file, which only the next day begins anew.
+        ops: &[Op::Ledger],
+        errnos: &[Errno::FBIG],
+        hears: R::DiskUnusable,
+        heals: WithServer,
+        severity: Warning,
+        write: Harmless,
+        cause: "the file of the day of the custody ledger has become larger than `ulimit -f` allows",
+        remedy: RAISE_FILE_SIZE,
     },
     Row {
         ops: &[Op::Reply],
@@ -354,6 +365,16 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         ops: DESTINATION,
+        errnos: &[Errno::NOTDIR],
+        hears: R::Obstructed(Obstacle::NoFolder),
+        heals: Never,
+        severity: Warning,
+        write: Harmless,
+        cause: Obstacle::NoFolder.words(),
+        remedy: of_obstacle(Obstacle::NoFolder),
+    },
+    Row {
+        ops: DESTINATION,
         errnos: &[Errno::BUSY],
         hears: R::Obstructed(Obstacle::InUse),
         heals: Never,
@@ -363,16 +384,6 @@ pub const ROWS: &[Row] = &[
         remedy: of_obstacle(Obstacle::InUse),
     },
     Row {
-    Row {
-        ops: DESTINATION,
-        errnos: &[Errno::NOTDIR],
-        hears: R::Obstructed(Obstacle::NoFolder),
-        heals: Never,
-        severity: Warning,
-        write: Harmless,
-        cause: Obstacle::NoFolder.words(),
-        remedy: of_obstacle(Obstacle::NoFolder),
-    },
         ops: DESTINATION,
         errnos: &[Errno::MLINK],
         hears: R::Obstructed(Obstacle::FolderFull),

@@ -66,6 +66,14 @@ fn every_row_says_what_it_should() {
             "LimitFSIZE=",
         ),
         (
+            Op::Ledger,
+            Errno::FBIG,
+            R::DiskUnusable,
+            WithServer,
+            Warning,
+            "LimitFSIZE=",
+        ),
+        (
             Op::Reply,
             Errno::FBIG,
             R::DiskUnusable,

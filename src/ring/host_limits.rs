@@ -13,8 +13,6 @@ use crate::config::quantity::render_size;
 /// The notes that a start makes in the work directory have room in so much.
 const OWN_FILE_BYTES_MIN: u64 = 4 << 10;
 
-/// What raises the limit on the length of files.
-pub const RAISE_FILE_SIZE: &str = "raise LimitFSIZE= of the service (`ulimit -f`)";
 /// What raises the limit on threads.
 pub const RAISE_THREADS: &str = "raise LimitNPROC= of the service (`ulimit -u`)";
 
@@ -44,8 +42,12 @@ pub fn short_files(config: &Config) -> Option<String> {
         Some(_) => return None,
     };
     let max = render_size(max);
+    let which = match config.custody.as_os_str().is_empty() {
+        true => "an upload or the journal",
+        false => "an upload, the journal or a day of the custody ledger",
+    };
     Some(format!(
-        "no file may be longer than {max}, an upload or the journal, and the settings allow {asked}"
+        "no file may be longer than {max}, {which}, and the settings allow {asked}"
     ))
 }
 

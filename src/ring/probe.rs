@@ -23,6 +23,7 @@ use super::rights;
 use super::rlimit;
 use super::umask;
 use crate::config::Config;
+use crate::diagnosis::RAISE_FILE_SIZE;
 use crate::vigil;
 
 /// How long io_uring may take for a request that does nothing.
@@ -190,7 +191,7 @@ fn threads_beside_shards(config: &Config) -> usize {
 pub fn host_doubts(config: &Config) -> Vec<(&'static str, String, &'static str)> {
     let own = 1 + config.cores + threads_beside_shards(config);
     let files = host_limits::short_files(config);
-    let files = files.map(|why| ("file_size_limit", why, host_limits::RAISE_FILE_SIZE));
+    let files = files.map(|why| ("file_size_limit", why, RAISE_FILE_SIZE));
     let threads = host_limits::few_threads(config, own);
     let threads = threads.map(|why| ("few_threads", why, host_limits::RAISE_THREADS));
     files.into_iter().chain(threads).collect()
