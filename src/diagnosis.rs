@@ -21,16 +21,16 @@ use rustix::io::Errno;
 use Heals::WithServer;
 use Severity::Warning;
 use remedies::{
-    BRING_DISK, CLOSE_FILES, FREE_SPACE, GRANT_DESTINATION, KEEP_OUT, RAISE_QUOTA, REMOUNT,
-    SEE_BEFORE,
+    BRING_DISK, BRING_LOCATION_BACK, CLOSE_FILES, FREE_SPACE, GRANT_DESTINATION, KEEP_OUT,
+    RAISE_QUOTA, REMOUNT, SEE_BEFORE,
 };
 use table::ROWS;
 
 pub use remedies::RAISE_FILE_SIZE;
 
 pub use found::{
-    Blocked, DiskAway, Displaced, NotOurs, PartChanged, PartTouched, SyncNotBegun, Unmovable,
-    is_not_ours, is_part_changed, obstacle_in,
+    Blocked, DiskAway, Displaced, LeftOnOtherDisk, NotOurs, PartChanged, PartTouched, SyncNotBegun,
+    Unmovable, is_not_ours, is_part_changed, obstacle_in,
 };
 
 use crate::bits::reply::{Obstacle, Refusal, Scarce};
@@ -97,6 +97,9 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     }
     if error.get_ref().is_some_and(|inner| inner.is::<DiskAway>()) {
         return disk_away();
+    }
+    if (error.get_ref()).is_some_and(|inner| inner.is::<LeftOnOtherDisk>()) {
+        return location_moved();
     }
     if let Some(SyncNotBegun(why)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
         return not_begun(op, why);
@@ -172,6 +175,7 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
         Refusal::Obstructed(obstacle) => Some(remedies::of_obstacle(*obstacle)),
         Refusal::DataVanished => Some(KEEP_OUT),
         Refusal::DiskAway => Some(BRING_DISK),
+        Refusal::LocationMoved => Some(BRING_LOCATION_BACK),
         Refusal::InTheClear => Some(
             "let clients come by https (docs/tls.md), or set allow_plaintext where nobody else is on the way",
         ),
@@ -203,6 +207,18 @@ fn disk_away() -> Diagnosis {
         severity: Warning,
         cause: "a disk with unfinished uploads is not mounted: they wait for it",
         remedy: BRING_DISK,
+    }
+}
+
+/// Whoever gives the location its place back has the file closed.
+fn location_moved() -> Diagnosis {
+    Diagnosis {
+        hears: Refusal::LocationMoved,
+        poisons: false,
+        heals: WithServer,
+        severity: Warning,
+        cause: "the location has moved to another disk since the upload was begun",
+        remedy: BRING_LOCATION_BACK,
     }
 }
 

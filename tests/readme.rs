@@ -318,7 +318,9 @@ fn row_of(refusal: &Refusal) -> &'static str {
         | R::TooManyOfUser
         | R::Busy(_)
         | R::Unavailable => "too many sessions",
-        R::DiskUnusable | R::Displaced | R::DiskAway => "the work directory is gone",
+        R::DiskUnusable | R::Displaced | R::DiskAway | R::LocationMoved => {
+            "the work directory is gone"
+        }
     }
 }
 
@@ -378,6 +380,7 @@ fn refusals() -> Vec<Refusal> {
         R::DiskUnusable,
         R::Unavailable,
         R::Displaced,
+        R::LocationMoved,
     ];
     all.extend(Obstacle::ALL.map(R::Obstructed));
     all.extend(

@@ -496,3 +496,43 @@ fn a_root_that_no_location_uses_may_go_and_come_back() {
     );
     server.stop();
 }
+
+/// Goal: a location that moves to another disk ends no upload. Method: one is closed when its
+/// location has moved, one when it is back, and one is ended instead, and begins anew.
+#[test]
+fn an_upload_whose_location_moves_to_another_disk_waits_until_it_is_back() {
+    let Some(host) = Host::new() else { return };
+    let server = Server::on(&host.root, host.settings(&["a"]));
+    let at = |name: &str| {
+        let socket = format!("admin_socket = {:?}\n", socket_of(&host.root));
+        let location = format!(
+            "[[location]]\nprefix = \"/a\"\nroot = {:?}",
+            host.point(name)
+        );
+        server.reload(&(socket + &location));
+        server.wait_for_log(&format!("-> {}", host.point(name).display()));
+    };
+    let begin = |name: &str| {
+        let mut client = Client::create(server.address(), name).seed(1);
+        client.send(fragment(0..1000).of(1000)).assert(200, None);
+        client
+    };
+    let (mut waits, mut ends) = (begin("/a/waits"), begin("/a/ends"));
+    at("b");
+    for client in [&mut waits, &mut ends] {
+        client.close().assert(503, None);
+    }
+    server.wait_for_log("give the location the `root` back that it had");
+    assert!(!host.point("b").join("waits").exists());
+    let id = ends.session().trim_matches(['{', '}']).to_owned();
+    let mut cancel = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    cancel.args(["sessions", "cancel", &id, "--socket"]);
+    let output = cancel.arg(socket_of(&host.root)).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    ends.close().assert(500, Some(SESSION_NOT_FOUND));
+    begin("/a/ends").close().assert(200, None);
+    assert!(host.point("b").join("ends").exists());
+    at("a");
+    waits.close().assert(200, None);
+    assert!(host.point("a").join("waits").exists());
+}

@@ -185,6 +185,8 @@ pub enum Refusal {
     Displaced,
     /// The disk of the session was not there when the server started.
     DiskAway,
+    /// The bytes of the session are on the disk where its location was before.
+    LocationMoved,
 }
 
 /// What a BITS client does after a refusal (MC-BUP 3.1.5.2; for bare statuses as Microsoft
@@ -305,7 +307,8 @@ impl Refusal {
             | Self::DiskUnusable
             | Self::Unavailable
             | Self::Displaced
-            | Self::DiskAway => (503, None),
+            | Self::DiskAway
+            | Self::LocationMoved => (503, None),
         }
     }
 
@@ -457,6 +460,9 @@ impl Refusal {
                 "a folder of the server is not the one that it was started with; its log says which"
             }
             Self::DiskAway => "the disk of the upload was not there when the server started",
+            Self::LocationMoved => {
+                "the location has moved to another disk than that of the uploaded bytes"
+            }
             Self::FieldRepeated(_)
             | Self::TargetInvalid(_)
             | Self::TotalChanged { .. }

@@ -106,6 +106,12 @@ pub struct PartTouched;
 #[error("the shelf that the upload may be on is not there")]
 pub struct DiskAway;
 
+/// The location of an upload has another shelf by now than the one with its bytes, and nothing can
+/// be moved from there.
+#[derive(Debug, Error)]
+#[error("the bytes of the upload are in {0}, and no file can be moved from there to its location")]
+pub struct LeftOnOtherDisk(pub String);
+
 /// What a sync needs could not be had, and none was begun: no bytes are in doubt.
 #[derive(Debug, Error)]
 #[error("the file `commit` cannot be written: {0}")]

@@ -20,6 +20,8 @@ pub const GRANT_DESTINATION: &str = "grant the server's user the right to write 
 pub const KEEP_OUT: &str = "keep other programs out of the work directory";
 pub const BRING_DISK: &str =
     "mount the disk that the line shelf_missing names, and restart bitsd: the upload goes on then";
+pub const BRING_LOCATION_BACK: &str = "give the location the `root` back that it had, until its client has closed the upload; or end it (`bitsd sessions \
+     cancel`): its client begins anew then";
 pub const SEE_BEFORE: &str = "see what the line before says of the disk";
 pub const RAISE_TASKS: &str = "the limit of processes and threads is reached: raise TasksMax= of the service (of a \
      container: --pids-limit)";
@@ -68,7 +70,8 @@ pub const fn of_obstacle(obstacle: Obstacle) -> &'static str {
     match obstacle {
         Obstacle::OtherMount => {
             "a mount (also a bind mount), a subvolume or a project quota parts them: give that folder a [[location]] \
-             whose `root` it is, with unfinished uploads of its own; an upload that was begun before begins anew"
+             whose `root` it is, with unfinished uploads of its own; one that was begun before begins anew when it is ended \
+             (`bitsd sessions cancel`)"
         }
         Obstacle::Encrypted => {
             "give that folder a [[location]] whose `root` it is: unfinished uploads are encrypted in \

@@ -190,6 +190,7 @@ words! {
         Refusal::Unavailable => "unavailable",
         Refusal::Displaced => "displaced",
         Refusal::DiskAway => "disk_away",
+        Refusal::LocationMoved => "location_moved",
     }
 }
 

@@ -1,11 +1,14 @@
 //! What a shard does at destinations: looks them up, and moves files there.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::publication::{self, RingPublished};
 use super::work_file::RingFile;
 use super::{RingWorld, counting, disk, op};
+use crate::bits::reply::Obstacle;
+use crate::diagnosis::{self, LeftOnOtherDisk};
 use crate::event::{DiskOp, Event};
 use crate::vault::disk::{Disk, Manner, Place, ReplyStat, Runtime as _, Shelf, Standing};
 
@@ -70,7 +73,11 @@ impl Disk for RingWorld {
         let (lane, folder) = (self.disk.lane(shelf), self.disk.shelves().get(shelf));
         let from = folder.descriptor();
         let publish = publication::publish(&self.trees, &lane, from, name, place, manner);
-        let published = counting::timed(DiskOp::Publish, publish).await?;
+        let published = counting::timed(DiskOp::Publish, publish).await;
+        let published = published.map_err(|error| match self.shelf(place) == shelf {
+            true => error,
+            false => of_other_shelf(error, folder.path()),
+        })?;
         for (what, error) in published.not_given() {
             self.emit(Event::NotGiven {
                 path: place.path.as_str(),
@@ -108,5 +115,21 @@ impl Disk for RingWorld {
         let lane = self.disk.lane(self.shelf(place));
         let folder = lane.look("open a folder", open).await?;
         op::sync_folder(&folder).await
+    }
+}
+
+/// What keeps a file out of a folder that its own shelf would not be kept out of: new settings have
+/// given the location another disk.
+fn of_other_shelf(error: io::Error, shelf: &Path) -> io::Error {
+    let is_apart = match diagnosis::obstacle_in(&error) {
+        Some(obstacle) => matches!(
+            obstacle,
+            Obstacle::OtherMount | Obstacle::Encrypted | Obstacle::Project
+        ),
+        None => error.kind() == io::ErrorKind::CrossesDevices,
+    };
+    match is_apart {
+        true => io::Error::other(LeftOnOtherDisk(shelf.display().to_string())),
+        false => error,
     }
 }

@@ -323,6 +323,8 @@ rows! {
         => "503 Service Unavailable", None, "a folder of the server is not the one that it was started with; its log says which";
     R::DiskAway, R::DiskAway
         => "503 Service Unavailable", None, "the disk of the upload was not there when the server started";
+    R::LocationMoved, R::LocationMoved
+        => "503 Service Unavailable", None, "the location has moved to another disk than that of the uploaded bytes";
 }
 
 #[test]
