@@ -18,6 +18,9 @@ use crate::shell;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// And again each time after so long.
 const AGAIN: Duration = Duration::from_secs(60);
+/// What takes so long waits for an answer. Many looks in a row that take long together do not, and
+/// nothing is wrong with the file system of the last one.
+const PENDING: Duration = Duration::from_millis(250);
 /// How often somebody looks.
 const BEAT: Duration = Duration::from_millis(500);
 
@@ -36,8 +39,21 @@ fn looks() -> MutexGuard<'static, Vec<Look>> {
     LOOKS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+#[cfg(test)]
+thread_local! {
+    static MADE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// How many looks this thread has made.
+#[cfg(test)]
+pub fn looks_made() -> usize {
+    MADE.get()
+}
+
 /// Runs a call that looks at something there.
 pub fn at<T>(path: &Path, call: impl FnOnce() -> T) -> T {
+    #[cfg(test)]
+    MADE.set(MADE.get() + 1);
     let by = thread::current().id();
     looks().push(Look {
         by,
@@ -57,6 +73,12 @@ pub fn waits(by: ThreadId) -> Option<(PathBuf, Instant)> {
     let looks = looks();
     let last = looks.iter().rev().find(|look| look.by == by)?;
     Some((last.at.clone(), last.since))
+}
+
+/// What a thread waits for that does not answer just now.
+pub fn hangs(by: ThreadId) -> Option<PathBuf> {
+    let (path, since) = waits(by)?;
+    (since.elapsed() >= PENDING).then_some(path)
 }
 
 /// What is said of something that does not answer.
@@ -185,10 +207,10 @@ pub fn within<T: Send + 'static>(
         }
         let is_over = Instant::now() >= deadline;
         match waits(by) {
-            Some((path, since)) if is_over || since.elapsed() >= PATIENCE => {
+            Some((path, since)) if since.elapsed() >= PATIENCE => {
                 return Err(Unanswered::Silent(path));
             }
-            None if is_over => return Err(Unanswered::Late),
+            _ if is_over => return Err(hangs(by).map_or(Unanswered::Late, Unanswered::Silent)),
             Some(_) | None => {}
         }
     }
@@ -196,6 +218,9 @@ pub fn within<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -222,6 +247,17 @@ mod tests {
         let refused = within(soon, waits).unwrap_err().to_string();
         assert!(refused.starts_with("/nowhere does not answer"), "{refused}");
         drop(release);
+        // One that looks at many things does not wait for the last of them.
+        let is_over = Arc::new(AtomicBool::new(false));
+        let goes_on = Arc::clone(&is_over);
+        let looks = move || {
+            while !goes_on.load(Ordering::Relaxed) {
+                at(Path::new("/somewhere"), || ());
+            }
+        };
+        let refused = within(Instant::now(), looks).unwrap_err();
+        is_over.store(true, Ordering::Relaxed);
+        assert!(matches!(refused, Unanswered::Late), "{refused}");
         assert_eq!(within(soon, || 7).unwrap(), 7);
     }
 }

@@ -37,11 +37,12 @@ impl Config {
             ));
         }
         doubts.extend(self.in_the_clear());
-        doubts.extend(around::of_roots(self));
+        let places = around::Places::of(self);
+        doubts.extend(around::of_roots(self, &places));
         doubts.extend(self.of_each_location());
         doubts.extend(idle::of_all(self));
         doubts.extend(self.passed_over.iter().cloned());
-        doubts.extend(folders::of_users(self));
+        doubts.extend(folders::of_users(self, &places));
         doubts.extend(amounts::of_all(self));
         doubts.extend(self.of_places());
         let speaks_tls = self.listeners.iter().any(|listener| listener.tls);
@@ -543,6 +544,42 @@ mod tests {
                 assert!(told.contains(&expected), "{lines}: {told}");
             }
         }
+    }
+
+    /// Goal: a disk is asked as often for many locations as for one. Method: they share a root, and
+    /// one is asked for passwords within another.
+    #[test]
+    fn each_root_is_looked_at_once_whatever_locations_there_are() {
+        let looks = |count: usize| {
+            let location = |number| format!("[[location]]\nprefix = \"l{number}\"\n");
+            let top = "root = \"/n\"\ntokens_file = TOKENS\n".to_owned();
+            let inner = "[[location]]\nprefix = \"x\"\nroot = \"/n/l0\"\nauth = \"bearer\"\n";
+            let lines = top + inner + &(0..count).map(location).collect::<String>();
+            let config = config(&lines);
+            let before = crate::vigil::looks_made();
+            let told = config.doubts();
+            assert!(
+                told.len() == 1 && told[0].contains("reached at /l0 too"),
+                "{told:?}"
+            );
+            crate::vigil::looks_made() - before
+        };
+        assert_eq!(looks(1), looks(300));
+    }
+
+    /// Goal: very many ways to the same files are no longer a list than can be read. Method: all
+    /// locations have one root, and one of them asks for tokens.
+    #[test]
+    fn only_some_ways_to_a_location_are_told() {
+        let at = |prefix: &str, more: &str| {
+            format!("[[location]]\nprefix = \"{prefix}\"\nroot = \"/r\"\n{more}")
+        };
+        let open: String = (0..30)
+            .map(|number| at(&format!("l{number}"), ""))
+            .collect();
+        let top = "root = \"/n\"\ntokens_file = TOKENS\n".to_owned();
+        let told = config(&(top + &open + &at("secret", "auth = \"bearer\"\n"))).doubts();
+        assert_eq!(told.len(), 10, "{told:?}");
     }
 
     /// A location in what is a user's own by another one.

@@ -1,5 +1,7 @@
 //! What a reload changed, in words: found by comparing two configurations as they are printed.
 
+use std::collections::BTreeMap;
+
 use toml::{Table, Value};
 
 use crate::config::without_secrets;
@@ -43,12 +45,17 @@ fn changes_of_several(
     (before, now): (&Table, &Table),
     top: &[Change],
 ) -> Vec<String> {
+    // There may be very many, and the first of a name counts.
     let [before, now] = [before, now].map(|all| tables(all, name, key));
+    let [known_before, known_now] = [&before, &now].map(|all| {
+        let backwards = all.iter().rev().map(|(known, table)| (&**known, *table));
+        backwards.collect::<BTreeMap<_, _>>()
+    });
     let mut found = Vec::new();
     for (known, now) in &now {
-        match before.iter().find(|(other, _)| other == known) {
+        match known_before.get(&**known) {
             None => found.push(format!("{name} {known} is new")),
-            Some((_, before)) => {
+            Some(before) => {
                 let changes = differing(before, now);
                 let own = changes.iter().filter(|change| !top.contains(change));
                 found.extend(own.map(|change| change.words(&format!("{name} {known}: "))));
@@ -56,7 +63,7 @@ fn changes_of_several(
         }
     }
     for (known, _) in &before {
-        if now.iter().all(|(other, _)| other != known) {
+        if !known_now.contains_key(&**known) {
             found.push(format!("{name} {known} is gone"));
         }
     }

@@ -140,12 +140,14 @@ impl Reloads {
 
     /// Why a reload takes long.
     fn held_up(&self) -> String {
-        match vigil::waits(self.by) {
-            Some((path, _)) => format!(
+        match vigil::hangs(self.by) {
+            Some(path) => format!(
                 "{}; the reload goes on when it answers, and until then the settings before it hold",
                 vigil::in_words(&path)
             ),
-            None => "another reload is held up, by a slow disk perhaps".to_owned(),
+            None => "a reload takes long, by a slow disk or very many settings: it goes on, and the log says how it ends \
+                 (event=reloaded or reload_failed)"
+                .to_owned(),
         }
     }
 
@@ -306,7 +308,7 @@ fn tell_what_waits(keys: &[&str]) {
 /// Warns of what is doubtful about new settings, and was not before; returns it. What the next
 /// start would leave behind is told each time, as the keys that wait for it.
 fn tell_of_doubts(before: &Config, now: &Config, left: Option<LeftBehind>) -> Vec<String> {
-    let known = before.doubts();
+    let known: BTreeSet<_> = before.doubts().into_iter().collect();
     let mut new = now.doubts();
     new.retain(|doubt| !known.contains(doubt));
     new.extend(left.map(|left| left.to_string()));
@@ -393,7 +395,8 @@ fn open_named(
     let paths: Vec<_> = (numbers.iter())
         .map(|number| config.roots[*number].clone())
         .collect();
-    let is_new = |path: &Path| new.iter().any(|number| config.roots[*number] == path);
+    let new: BTreeSet<_> = new.iter().map(|number| &*config.roots[*number]).collect();
+    let is_new = |path: &Path| new.contains(path);
     let grounds = directories.open_roots(&paths, |path| !is_new(path))?;
     refuse_replacing(config, numbers.iter().copied(), &grounds)?;
     Ok(numbers.into_iter().zip(grounds).collect())

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::around;
+use super::around::Places;
 use crate::auth::policy::Allowed;
 use crate::config::{Config, Location};
 use crate::http::path::UploadPath;
@@ -15,7 +15,7 @@ use crate::http::path::UploadPath;
 const NAMED_MAX: usize = 10;
 
 /// What is to be known, in words.
-pub(super) fn of_users(config: &Config) -> Vec<String> {
+pub(super) fn of_users(config: &Config, places: &Places) -> Vec<String> {
     let locations = config.locations.iter();
     let own =
         locations.filter(|location| location.access.per_user && !location.access.auth.is_empty());
@@ -48,22 +48,22 @@ pub(super) fn of_users(config: &Config) -> Vec<String> {
             some(&without)
         )
     });
-    let within = of_others(config);
+    let within = of_others(config, places);
     (shared.into_iter().chain(without).chain(within)).collect()
 }
 
 /// Locations in what is a user's own by another one.
-fn of_others(config: &Config) -> Vec<String> {
+fn of_others(config: &Config, places: &Places) -> Vec<String> {
     let outer: Vec<_> = (config.locations.iter())
         .filter(|location| location.access.per_user)
         .filter_map(|location| {
-            let folder = around::folder(config, location)?;
+            let folder = places.folder(location)?;
             let users: BTreeSet<_> = users(config, location).into_iter().collect();
             Some((location, folder, users))
         })
         .collect();
     let within = config.locations.iter().filter_map(|location| {
-        let found = users_within(config, location, &outer);
+        let found = users_within(places, location, &outer);
         (!found.is_empty()).then(|| {
             format!(
                 "what /{} serves is in the folder of a user who should have it for himself (per_user): {}; give it another \
@@ -80,12 +80,12 @@ fn of_others(config: &Config) -> Vec<String> {
 type OfEach<'c> = (&'c Location, PathBuf, BTreeSet<&'c str>);
 
 /// The users in whose own folders the files of a location lie, each with where he has it.
-fn users_within(config: &Config, location: &Location, outer: &[OfEach<'_>]) -> Vec<String> {
+fn users_within(places: &Places, location: &Location, outer: &[OfEach<'_>]) -> Vec<String> {
     let others = || (outer.iter()).filter(|(outer, ..)| outer.prefix != location.prefix);
     if others().next().is_none() {
         return Vec::new();
     }
-    let Some(inner) = around::folder(config, location) else {
+    let Some(inner) = places.folder(location) else {
         return Vec::new();
     };
     let mut found = Vec::new();

@@ -178,14 +178,16 @@ pub fn refuse_replacing(
     roots: impl IntoIterator<Item = usize>,
     grounds: &[Arc<Ground>],
 ) -> Result<(), LaunchError> {
-    for (number, ground) in roots.into_iter().zip(grounds) {
+    // There may be very many locations, and hardly any root is such a one.
+    let only_replace = roots.into_iter().zip(grounds);
+    for (number, ground) in only_replace.filter(|(_, ground)| ground.only_replaces) {
         let mut locations = config.locations.iter();
         let forbids = locations.any(|location| {
             location.root == number
                 && location.objects.is_none()
                 && !location.policy.allow_overwrite
         });
-        if ground.only_replaces && forbids {
+        if forbids {
             let path = ground.spot.path().to_owned();
             return Err(LaunchError::Root(path, BadRoot::OnlyReplaces));
         }
