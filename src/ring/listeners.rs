@@ -98,17 +98,23 @@ pub struct Listening {
 }
 
 /// Which of the wanted addresses each of those that were handed on is for. Port 0 is any port: it
-/// takes those that nobody names, of one port each.
-fn assign(wanted: &[SocketAddr], handed: &[SocketAddr]) -> Vec<Option<usize>> {
+/// takes those that nobody names, of one port each, and that are in the way of nothing that is named:
+/// of a listener at another address of that port, or of the administrator's interface.
+fn assign(wanted: &[SocketAddr], admin: &[SocketAddr], handed: &[Reach]) -> Vec<Option<usize>> {
+    let of_clients = wanted.iter().copied().map(Reach::of_clients);
+    let of_admin = admin.iter().copied().map(Reach::of_admin);
+    let named: Vec<_> = of_clients.chain(of_admin).collect();
     let mut real = wanted.to_vec();
     let mut assigned = Vec::new();
-    for address in handed {
-        let exactly = real.iter().position(|known| known == address);
+    for reach in handed {
+        let address = reach.address;
+        let exactly = real.iter().position(|known| *known == address);
+        let is_free = !named.iter().any(|named| named.overlaps(*reach));
         let any_port =
             || (real.iter()).position(|known| known.port() == 0 && known.ip() == address.ip());
-        let place = exactly.or_else(any_port);
+        let place = exactly.or_else(|| is_free.then(any_port).flatten());
         if let Some(place) = place {
-            real[place] = *address;
+            real[place] = address;
         }
         assigned.push(place);
     }
@@ -135,10 +141,10 @@ impl Listening {
     pub fn begin(config: &Config, handed: Handed) -> Result<Self, LaunchError> {
         let mut addresses: Vec<_> = addresses(config).collect();
         let wanted: Vec<_> = addresses.iter().map(|wanted| wanted.address).collect();
-        let found: Vec<_> = handed.listeners.iter().map(|found| found.address).collect();
+        let found: Vec<_> = handed.listeners.iter().map(HandedListener::reach).collect();
         let mut groups: Vec<Group> = addresses.iter().map(|_| Group::default()).collect();
         let mut unnamed = Vec::new();
-        let assigned = assign(&wanted, &found);
+        let assigned = assign(&wanted, &config.admin_listen, &found);
         for (listener, place) in handed.listeners.into_iter().zip(assigned) {
             match place {
                 None => unnamed.push(listener),
@@ -402,11 +408,39 @@ mod tests {
             ("0.0.0.0:81", None),
             ("192.0.2.1:80", None),
         ] {
-            assert_eq!(assign(&wanted, &[at(handed)]), [place], "{handed}");
+            let handed = Reach::of_clients(at(handed));
+            assert_eq!(assign(&wanted, &[], &[handed]), [place], "{handed:?}");
         }
-        let ports = ["127.0.0.1:5", "127.0.0.1:6", "127.0.0.1:5", "127.0.0.1:7"].map(at);
+        let ports = ["127.0.0.1:5", "127.0.0.1:6", "127.0.0.1:5", "127.0.0.1:7"];
+        let ports = ports.map(|one| Reach::of_clients(at(one)));
         let places = [Some(2), Some(3), Some(2), None];
-        assert_eq!(assign(&wanted, &ports), places, "one port for each");
+        assert_eq!(assign(&wanted, &[], &ports), places, "one port for each");
+    }
+
+    /// What is in the way of an address that is named is given up, and so must not be taken for
+    /// one of any port.
+    #[test]
+    fn any_port_is_none_that_the_settings_need_otherwise() {
+        let (any, five) = (at("127.0.0.1:0"), at("127.0.0.1:5"));
+        let handed = [Reach::of_clients(five)];
+        for (named, admin, place) in [
+            (None, None, Some(0)),
+            (None, Some("127.0.0.1:6"), Some(0)),
+            (None, Some("127.0.0.1:5"), None),
+            (None, Some("0.0.0.0:5"), None),
+            (None, Some("[::]:5"), None),
+            (Some("0.0.0.0:5"), None, None),
+            (Some("[::]:5"), None, Some(0)),
+            (Some("127.0.0.1:5"), None, Some(1)),
+        ] {
+            let wanted: Vec<_> = [any].into_iter().chain(named.map(at)).collect();
+            let admin: Vec<_> = admin.map(at).into_iter().collect();
+            assert_eq!(
+                assign(&wanted, &admin, &handed),
+                [place],
+                "{named:?} {admin:?}"
+            );
+        }
     }
 
     #[test]
