@@ -189,12 +189,20 @@ impl Library {
         Ok(loaded)
     }
 
-    /// The words for a status: of Kerberos where it has some, else of GSSAPI.
+    /// The words for a status: of Kerberos where it has some, else of GSSAPI. Kerberos has a code
+    /// and says "Success" where GSSAPI itself has found the fault, as in channel bindings.
     fn words(&self, major: Status, minor: u32) -> String {
-        let (code, kind) = match minor {
-            0 => (major, STATUS_OF_GSS),
-            minor => (minor, STATUS_OF_MECHANISM),
+        let of_kerberos = match minor {
+            0 => None,
+            minor => self.display(minor, STATUS_OF_MECHANISM),
         };
+        of_kerberos
+            .filter(|words| !matches!(words.as_str(), "" | "Success" | "No error"))
+            .or_else(|| self.display(major, STATUS_OF_GSS))
+            .unwrap_or_else(|| format!("status {major:#x}, {minor}"))
+    }
+
+    fn display(&self, code: u32, kind: c_int) -> Option<String> {
         let (mut ignored, mut more) = (0, 0);
         let mut words = Held::empty(self);
         // SAFETY: all pointers are to live memory of their types; the OID is a constant. The buffer
@@ -202,10 +210,7 @@ impl Library {
         let status = unsafe {
             (self.display_status)(&mut ignored, code, kind, &KERBEROS, &mut more, &mut words.0)
         };
-        match status & ERRORS {
-            0 => in_short(&words.text()),
-            _ => format!("status {major:#x}, {code}"),
-        }
+        (status & ERRORS == 0).then(|| in_short(&words.text()))
     }
 }
 
