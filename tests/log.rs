@@ -397,6 +397,69 @@ fn what_was_refused_stands_in_the_line() {
     }
 }
 
+/// Goal: no line shows the password that a client has put into its URL. Method: every request whose
+/// target is logged as it came, with one of them that ends in the middle.
+#[test]
+fn no_line_shows_the_user_of_a_target() {
+    let server = Server::with(Settings::default().file("log_level = \"debug\"\n"));
+    let ping = "Host: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n";
+    let bare = "Host: h\r\nContent-Length: 0\r\n\r\n";
+    for (line, fields, shown) in [
+        (
+            "BITS_POST http://anna:sesame@localhost/a",
+            ping,
+            "http://…@localhost/a",
+        ),
+        (
+            "BITS_POST //anna:sesame@localhost/b",
+            bare,
+            "//…@localhost/b",
+        ),
+        (
+            "BITS_POST ftp://anna:sesame@localhost/c",
+            ping,
+            "ftp://…@localhost/c",
+        ),
+        (
+            "BITS_POST http://anna:s?esame@localhost/d?e",
+            ping,
+            "http://…@localhost/d?…",
+        ),
+        (
+            "BITS_POST http://anna:sesame@localhost/f",
+            bare,
+            "http://…@localhost/f",
+        ),
+        (
+            "GET http://anna:sesame@localhost/g",
+            bare,
+            "http://…@localhost/g",
+        ),
+        (
+            "PUT http://anna:sesame@localhost/h",
+            bare,
+            "http://…@localhost/h",
+        ),
+        ("CONNECT anna:sesame@host:1", bare, "…@host:1"),
+        (
+            "POST http://anna:sesame@localhost/i",
+            "Host: h\r\nX-HTTP-Method-Override: BITS_POST\r\n\r\n",
+            "http://…@localhost/i",
+        ),
+    ] {
+        let mut raw = server.connect();
+        raw.send(format!("{line} HTTP/1.1\r\n{fields}"));
+        assert!(raw.receive().status >= 400, "{line}");
+        server.wait_for_log(&format!("target=\"{shown}\""));
+    }
+    let mut raw = server.connect();
+    raw.send("BITS_POST http://anna:sesa");
+    raw.finish();
+    raw.assert_closed();
+    server.wait_for_log("event=connection_ended_early");
+    assert!(!server.log().contains("sesa"), "{}", server.log());
+}
+
 #[test]
 fn what_cannot_become_a_request_is_answered_at_once_and_named() {
     let server = Server::start();

@@ -15,6 +15,7 @@ pub mod token;
 #[cfg(feature = "client")]
 pub mod trust;
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -22,6 +23,7 @@ use clap::builder::Resettable;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use bitsd::http::userinfo;
 use bitsd::{observe, unseen};
 use settings::{Check, Settings, variable_of};
 
@@ -118,10 +120,9 @@ pub enum Command {
 /// And `*` stands for names that others chose: none of them moves the cursor of a terminal.
 pub fn make_harmless(error: &mut clap::Error) {
     if let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue)
-        && let Some((_secret, rest)) = value.rsplit_once('@')
+        && let Cow::Owned(shown) = userinfo::without_user(value)
     {
-        let shown = ContextValue::String(format!("..@{rest}"));
-        error.insert(ContextKind::InvalidValue, shown);
+        error.insert(ContextKind::InvalidValue, ContextValue::String(shown));
     }
     for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
         let Some(ContextValue::String(value)) = error.get(kind) else {
@@ -266,7 +267,10 @@ mod tests {
     #[test]
     fn what_is_refused_shows_no_secret_and_moves_no_cursor() {
         for (words, shown) in [
-            (["a", "ftp://anna:sesame@h/\u{1b}[31m"], "..@h/?[31m"),
+            (
+                ["a", "ftp://anna:sesame@h/\u{1b}[31m"],
+                "ftp://\u{2026}@h/?[31m",
+            ),
             (["a", "\u{202e}b\u{9b}"], "?b?"),
             (["-\u{1b}[2J", "http://h/"], "-?"),
             (["--\u{1b}x", "http://h/"], "--?x"),

@@ -166,9 +166,18 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn line_text(&self) -> &str {
-        self.text.trim()
+    /// The line, without what its URLs must not show.
+    fn line_text(&self) -> String {
+        let pieces = self.text.trim().split_inclusive(['"', '\'']);
+        pieces.map(shown).collect()
     }
+}
+
+/// What stands between quotes, or would if they were all there.
+fn shown(piece: &str) -> String {
+    let before = piece.find(":/").map_or("", |at| &piece[..at]);
+    let before = before.trim_end_matches(|letter: char| letter.is_ascii_alphanumeric());
+    format!("{before}{}", without_secrets(&piece[before.len()..]))
 }
 
 impl fmt::Display for Place {

@@ -651,6 +651,34 @@ fn a_file_that_is_no_text_or_cannot_be_read_is_named() {
     );
 }
 
+/// A line that cannot be read is shown, and that is logged at a reload.
+#[test]
+fn a_line_that_cannot_be_read_is_shown_without_the_secrets_of_its_urls() {
+    for (line, expected) in [
+        (
+            "webhook = \"http://anna:sesame@h/x",
+            "in: webhook = \"http://\u{2026}@h/x",
+        ),
+        (
+            "webhook = nats://anna:sesame@h",
+            "in: webhook = nats://\u{2026}@h",
+        ),
+        (
+            "nats = [\"nats://a\", \"nats://anna:sesame@h\"",
+            "in: nats = [\"nats://a\", \"nats://\u{2026}@h\"",
+        ),
+        (
+            "webhook = \"http://h/x?token=sesame",
+            "in: webhook = \"http://h/x?\u{2026}",
+        ),
+    ] {
+        let file = SettingsFile::parse(Path::new("f"), line.to_owned());
+        let message = file.unwrap_err().to_string();
+        assert!(message.contains(expected), "{message}");
+        assert!(!message.contains("sesame"), "{message}");
+    }
+}
+
 /// Pasted out of a web page: in a message it would look right.
 #[test]
 fn a_character_that_looks_like_another_one_is_told_with_its_place() {

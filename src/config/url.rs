@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use fluent_uri::{Uri, UriRef};
 
 use super::text::{Text, no_hint};
+use crate::http::userinfo;
 
 /// An http or https URL as `public_url`, without the slash at its end.
 pub(super) fn parse_public_url(text: &str) -> Option<String> {
@@ -37,20 +38,14 @@ pub(super) fn parse_webhook(text: &str) -> Option<String> {
 /// A URL as it may be shown: without what stands for a user or behind the question mark, where
 /// applications have their tokens. Texts that are no URLs are shown as they are, but for a path.
 pub fn without_secrets(text: &str) -> String {
-    let (before, rest) = match text.split_once("://") {
-        Some((scheme, rest)) => (format!("{scheme}://"), rest),
-        // As it stands in the file it has quotes.
-        None if text.trim_start_matches('"').starts_with('/') => (String::new(), text),
-        None => return text.to_owned(),
-    };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let (user, rest) = match authority.rfind('@') {
-        Some(at) if !before.is_empty() => ("\u{2026}@", &rest[at + 1..]),
-        _ => ("", rest),
-    };
-    match rest.split_once('?') {
-        Some((path, _)) => format!("{before}{user}{path}?\u{2026}"),
-        None => format!("{before}{user}{rest}"),
+    let is_path = text.trim_start_matches('"').starts_with('/');
+    if !is_path && !text.contains(":/") && !text.contains(":\\") {
+        return text.to_owned();
+    }
+    let text = userinfo::without_user(text);
+    match text.split_once('?') {
+        Some((before, _)) => format!("{before}?\u{2026}"),
+        None => text.into_owned(),
     }
 }
 
@@ -336,6 +331,9 @@ mod tests {
             ("nats://anna:pw@h:4222", "nats://\u{2026}@h:4222"),
             ("/done?token=A", "/done?\u{2026}"),
             ("\"/done?token=A\"", "\"/done?\u{2026}"),
+            ("http:/anna:pw@h", "http:/\u{2026}@h"),
+            ("http:\\\\anna:pw@h", "http:\\\\\u{2026}@h"),
+            ("http://anna:p?w@h", "http://\u{2026}@h"),
             ("/srv/up@loads", "/srv/up@loads"),
             ("1 GiB", "1 GiB"),
             ("what?", "what?"),

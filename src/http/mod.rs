@@ -27,3 +27,4 @@ pub mod path;
 pub mod response;
 pub mod spnego;
 pub mod stranger;
+pub mod userinfo;

@@ -1,5 +1,7 @@
 //! What the first bytes of a connection tell where they are no head that can be answered. It is for
-//! the log alone.
+//! the log alone, and for the administrator's page.
+
+use super::userinfo;
 
 /// The request target, if the bytes begin as a request does, whatever is wrong with it. It may be
 /// cut off.
@@ -31,6 +33,24 @@ fn begin(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         .filter(|method| !method.is_empty() && method.iter().all(is_token))?;
     Some((method, words.next()?))
 }
+
+/// A method or a request target as text, cut to a length that a line can have. Its query is left
+/// out, and so is a user: there are clients that show a token or a password in them, and no secret
+/// stands in a line.
+pub fn in_short(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let text = userinfo::without_user_of_target(&text);
+    let query = text.find('?').map_or(text.len(), |at| at + 1);
+    let end = text.floor_char_boundary(query.min(TARGET_BYTES_MAX));
+    let mut shown = text[..end].to_owned();
+    if end < text.len() {
+        shown.push('\u{2026}');
+    }
+    shown
+}
+
+/// Bytes of a request target that are shown.
+pub const TARGET_BYTES_MAX: usize = 512;
 
 const PROXY: &str = "the PROXY protocol, which a listener with proxy_protocol takes, once";
 
@@ -72,6 +92,22 @@ mod tests {
             let expected = expected.map(str::as_bytes);
             assert_eq!(target(bytes.as_bytes()), expected, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_target_is_told_without_its_query_and_its_user() {
+        assert_eq!(in_short(b"/a:b?access_token=secret&x=?y"), "/a:b?\u{2026}");
+        assert_eq!(in_short(b"/a?"), "/a?");
+        assert_eq!(in_short(b"/a"), "/a");
+        assert_eq!(in_short(b"/\xff"), "/\u{fffd}");
+        let absolute = in_short(b"http://anna:sesame@h/a?b");
+        assert_eq!(absolute, "http://\u{2026}@h/a?\u{2026}");
+        // The query does not end a password, and the length does not either.
+        assert_eq!(in_short(b"http://anna:ses?ame@h/a"), "http://\u{2026}@h/a");
+        let long = [b"http://anna:", &[b'x'; TARGET_BYTES_MAX][..], b"@h/a"].concat();
+        assert_eq!(in_short(&long), "http://\u{2026}@h/a");
+        let long = [b'a'; TARGET_BYTES_MAX + 1];
+        assert_eq!(in_short(&long).chars().count(), TARGET_BYTES_MAX + 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use tracing::{Level, debug, enabled, info, warn};
 use super::limit::{self, Cause, Kind, Repeated, may};
 use super::tickets;
 use crate::event::{Event, Hangup};
-use crate::http::stranger;
+use crate::http::stranger::{self, in_short};
 
 /// A shard that stood still for less is told of to whoever asks for all: where other programs share
 /// its core, that happens every few seconds.
@@ -196,19 +196,6 @@ fn log_head(shard: usize, event: &Event<'_>) {
     }
 }
 
-/// A request target as text, cut to a length that a line can have. Its query is left out: there are
-/// clients that show a token in it, and no secret stands in a line.
-pub fn in_short(bytes: &[u8]) -> String {
-    let query = bytes.iter().position(|byte| *byte == b'?');
-    let shown = query.map_or(bytes.len(), |at| at + 1);
-    let cut = &bytes[..shown.min(TARGET_BYTES_MAX)];
-    let mut text = String::from_utf8_lossy(cut).into_owned();
-    if cut.len() < bytes.len() {
-        text.push('…');
-    }
-    text
-}
-
 fn hangup_in_words(why: Hangup) -> &'static str {
     match why {
         Hangup::HandshakeTimeout => "the hands were not shaken in time",
@@ -219,22 +206,5 @@ fn hangup_in_words(why: Hangup) -> &'static str {
         Hangup::Draining => "the server is stopping",
         Hangup::Crowded => "idle, and others needed its place",
         Hangup::NotClosed => "it did not close after its last answer",
-    }
-}
-
-/// Bytes of a request target in a line.
-pub const TARGET_BYTES_MAX: usize = 512;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_target_is_told_without_its_query() {
-        assert_eq!(in_short(b"/a:b?access_token=secret&x=?y"), "/a:b?\u{2026}");
-        assert_eq!(in_short(b"/a?"), "/a?");
-        assert_eq!(in_short(b"/a"), "/a");
-        let long = [b'a'; TARGET_BYTES_MAX + 1];
-        assert_eq!(in_short(&long).chars().count(), TARGET_BYTES_MAX + 1);
     }
 }

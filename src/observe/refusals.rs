@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use tracing::field::{DisplayValue, display};
 use tracing::{Level, debug, enabled, info, warn};
 
-use super::connections::in_short;
 use super::limit::{self, Cause, Kind, Repeated};
 use crate::bits::reply::{NotShown, Refusal};
 use crate::bits::session_id::SessionId;
 use crate::diagnosis;
 use crate::event::Event;
+use crate::http::stranger::in_short;
 
 /// A packet, or a download, that is not for whoever sent it.
 struct Barred<'a> {

@@ -15,6 +15,7 @@ use crate::bits::reply::Refusal;
 use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;
 use crate::event::Event;
+use crate::http::stranger;
 use crate::vault::disk::Millis;
 
 /// So many troubles are remembered, and as many good ends: many small files that arrive well must
@@ -115,7 +116,7 @@ impl Chronicle {
                 why,
                 ..
             } if is_trouble(why) => {
-                let target = target.map(String::from_utf8_lossy).unwrap_or_default();
+                let target = target.map(stranger::in_short).unwrap_or_default();
                 let path = path.unwrap_or(&target);
                 self.note_refusal(now, *peer, *session, path, why);
             }
@@ -345,6 +346,22 @@ mod tests {
             remedy: None,
         };
         chronicle.note(1, &event);
+    }
+
+    #[test]
+    fn a_target_that_is_no_path_is_shown_without_its_user_and_its_query() {
+        let mut chronicle = Chronicle::default();
+        let event = Event::Refused {
+            peer: ([192, 0, 2, 1], 5).into(),
+            session: None,
+            path: None,
+            target: Some(b"http://anna:sesame@h/a?token=b"),
+            user: None,
+            why: &Refusal::TargetExists,
+        };
+        chronicle.note(1, &event);
+        let shown = chronicle.troubles().next().map(|entry| &*entry.path);
+        assert_eq!(shown, Some("http://\u{2026}@h/a?\u{2026}"));
     }
 
     #[test]

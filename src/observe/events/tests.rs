@@ -3,7 +3,7 @@
 use super::*;
 use crate::event::{Hangup, ObjectName};
 use crate::http::digest::Digests;
-use crate::observe::connections::TARGET_BYTES_MAX;
+use crate::http::stranger::TARGET_BYTES_MAX;
 use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
