@@ -104,9 +104,30 @@ fn each_windows_has_a_suite_in_common_where_there_is_an_ecdsa_certificate() {
         let (said, _server) = ping(&[&rsa], args);
         assert!(said.contains("HTTP/1.1 200 OK"), "{args:?}: {said}");
     }
-    let (said, server) = ping(&[&rsa], &old);
-    assert!(said.contains("handshake failure"), "{said}");
-    server.wait_for_log("there is no cipher suite in common");
+    for (pair, args, says) in [
+        (&rsa, &old[..], "have one only with an ECDSA certificate"),
+        // With CBC alone: no certificate helps here.
+        (
+            &ecdsa,
+            &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256"],
+            "goes with a certificate of ours",
+        ),
+        // RSA encrypts the keys, and no curve is named.
+        (
+            &ecdsa,
+            &["-tls1_2", "-cipher", "AES128-GCM-SHA256"],
+            "it offers no exchange of keys that is taken here",
+        ),
+        (
+            &ecdsa,
+            &["-tls1_2", "-groups", "P-521"],
+            "it offers no exchange of keys that is taken here",
+        ),
+    ] {
+        let (said, server) = ping(&[pair], args);
+        assert!(said.contains("handshake failure"), "{said}");
+        server.wait_for_log(says);
+    }
     // And a client that has no ECDSA gets RSA.
     let only_rsa = ["-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"];
     let (said, _server) = ping(&[&ecdsa, &rsa], &only_rsa);
@@ -120,13 +141,17 @@ fn old_versions_and_renegotiation_get_nobody_anywhere() {
     }
     let authority = Authority::new();
     let server = Server::with(listener("", &[&authority.server("server", &["localhost"])]));
+    // Neither names signature algorithms, of which rustls asks first (RFC 5246 E.1 for the alert).
     for old in [
-        ["-tls1_1", "-cipher", "ALL@SECLEVEL=0"],
-        ["-tls1", "-cipher", "ALL@SECLEVEL=0"],
+        ["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"],
+        ["-tls1", "-cipher", "ALL:@SECLEVEL=0"],
     ] {
         let said = s_client(&server, &authority.ca(), &old, PING);
         assert!(!said.contains("HTTP/1.1"), "{said}");
+        assert!(said.contains("alert protocol version"), "{said}");
     }
+    server.wait_for_log("it offers no version of TLS that is enabled here");
+    assert!(!server.log().contains("SignatureAlgorithms"));
     // A line with an R alone makes it ask for new keys.
     let said = s_client(&server, &authority.ca(), &["-tls1_2"], "R\nR\nR\n");
     assert!(!said.contains("HTTP/1.1 200"), "{said}");

@@ -10,7 +10,8 @@
 //!   connection is handed to another shard.
 //! * [`wire`] moves the bytes between a session and what lies beneath: a [`mod@line`], which is a
 //!   socket of the ring, or a network of the simulator.
-//! * [`trouble`] says why TLS came to an end, for the log; [`alert`] says it to the peer.
+//! * [`trouble`] says why TLS came to an end, for the log; [`alert`] says it to the peer, and
+//!   [`hello`] knows whether it is too old.
 //! * [`material`] reads certificates, keys and authorities ([`pem`]), has its [`mod@doubt`]s,
 //!   and says what is wrong with them ([`bad_material`]);
 //!   [`served`] chooses what a client is shown, [`trust`] and [`verified`] prove what it shows, for
@@ -22,6 +23,7 @@
 pub mod alert;
 pub mod bad_material;
 pub mod doubt;
+pub mod hello;
 pub mod line;
 pub mod material;
 pub mod pace;

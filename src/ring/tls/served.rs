@@ -205,12 +205,12 @@ const RSA_SUITES: [CipherSuite; 3] = [
 thread_local! {
     /// Of the certificate that was chosen last on this thread, which is the one that works through
     /// the bytes of its client. rustls does not say which it was.
-    static SHOWN: RefCell<Option<Arc<[u8]>>> = const { RefCell::new(None) };
+    static SHOWN: RefCell<Option<(Arc<[u8]>, KeyKind)>> = const { RefCell::new(None) };
 }
 
 /// By what tickets are bound to the connection whose certificate was chosen just now, on this
-/// thread.
-pub fn take_shown() -> Option<Arc<[u8]>> {
+/// thread, and the kind of its key.
+pub fn take_shown() -> Option<(Arc<[u8]>, KeyKind)> {
     SHOWN.take()
 }
 
@@ -245,7 +245,7 @@ impl ResolvesServerCert for Served {
         let suits = known.iter().find(|pair| pair.suits(&hello));
         // None suits: whichever it is shown, rustls says what is missing.
         let shown = suits.or(known.first())?;
-        SHOWN.set(Some(Arc::clone(&shown.end_point)));
+        SHOWN.set(Some((Arc::clone(&shown.end_point), shown.kind)));
         Some(Arc::clone(&shown.key))
     }
 }

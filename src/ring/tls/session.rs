@@ -8,9 +8,12 @@ use std::sync::Arc;
 
 use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, WriteTraffic};
-use rustls::{Error, HandshakeKind, ProtocolVersion, ServerConfig};
+use rustls::{
+    AlertDescription, Error, HandshakeKind, PeerIncompatible, ProtocolVersion, ServerConfig,
+};
 
 use super::alert;
+use super::hello;
 use super::served;
 use super::trouble::Trouble;
 use super::validity::Validity;
@@ -275,15 +278,21 @@ impl TlsSession {
                     return Err(Trouble::Closed);
                 }
                 Err(error) => {
-                    self.say_why(&error, &mut cipher[consumed + discard..], out);
-                    return Err(Trouble::from(error));
+                    let seen = &mut cipher[consumed..];
+                    return Err(match is_of_old_version(&error, seen) {
+                        true => self.say_too_old(out),
+                        false => {
+                            self.say_why(&error, &mut seen[discard..], out);
+                            Trouble::of_handshake(error, served::take_shown())
+                        }
+                    });
                 }
             }
             consumed += discard;
         }
         if is_first {
             // A certificate is chosen as soon as the client has said hello; it may say so twice.
-            self.end_point = served::take_shown();
+            self.end_point = served::take_shown().map(|(end_point, _)| end_point);
             self.server_name = served::take_asked();
         }
         if was_handshaking && !self.is_handshaking() {
@@ -298,6 +307,13 @@ impl TlsSession {
     fn fail(&mut self) {
         self.is_closed = true;
         self.has_failed = true;
+    }
+
+    /// Says that the version is too old (RFC 5246 E.1), instead of what rustls would say.
+    fn say_too_old(&mut self, out: &mut Vec<u8>) -> Trouble {
+        self.fail();
+        out.extend_from_slice(&alert::record(AlertDescription::ProtocolVersion));
+        Trouble::from(Error::from(PeerIncompatible::Tls12NotOffered))
     }
 
     /// Says what was wrong, by the alert that rustls has prepared, or by ours where it has none.
@@ -391,6 +407,13 @@ impl TlsSession {
             self.cipher.drain(..discard);
         }
     }
+}
+
+/// Whether a hello was refused for want of signature algorithms, of which versions before TLS 1.2
+/// know nothing: rustls looks for them before it looks at the version.
+fn is_of_old_version(error: &Error, hello: &[u8]) -> bool {
+    let wanting = PeerIncompatible::SignatureAlgorithmsExtensionRequired;
+    *error == Error::PeerIncompatible(wanting) && hello::is_older_than_tls12(hello)
 }
 
 type Traffic<'c> = WriteTraffic<'c, rustls::server::ServerConnectionData>;

@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
+
+use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 use super::pace::TooMany;
+use super::served::KeyKind;
 use super::verified;
-use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 /// Why a connection ended, or never began.
 #[derive(Debug)]
@@ -24,8 +27,19 @@ pub enum Trouble {
     Closed,
     /// What rustls says.
     Tls(Box<Error>),
+    /// Nothing suits both the client and the certificate that it would be shown.
+    NothingSuits(Unsuited, KeyKind),
     /// What rustls says of a client's certificate, and whose that is.
     Certificate(Box<Error>, String),
+}
+
+/// What does not suit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsuited {
+    /// Cipher suites, which are of ECDSA or of RSA up to TLS 1.2.
+    Suites,
+    /// Signatures.
+    Signatures,
 }
 
 impl From<Error> for Trouble {
@@ -40,6 +54,21 @@ impl From<Error> for Trouble {
 }
 
 impl Trouble {
+    /// The same of a client for which this certificate was chosen, if one was.
+    pub fn of_handshake(error: Error, chosen: Option<(Arc<[u8]>, KeyKind)>) -> Self {
+        let unsuited = match error {
+            Error::PeerIncompatible(PeerIncompatible::NoCipherSuitesInCommon) => Unsuited::Suites,
+            Error::PeerIncompatible(PeerIncompatible::NoSignatureSchemesInCommon) => {
+                Unsuited::Signatures
+            }
+            _ => return Self::from(error),
+        };
+        match chosen {
+            Some((_, kind)) => Self::NothingSuits(unsuited, kind),
+            None => Self::from(error),
+        }
+    }
+
     /// The trouble behind an error that a wire gave.
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
@@ -76,6 +105,7 @@ impl fmt::Display for Trouble {
             ),
             Self::Closed => f.write_str("the connection has ended"),
             Self::Tls(error) => in_words(error, f),
+            Self::NothingSuits(what, kind) => of_unsuited(*what, *kind, f),
             Self::Certificate(error, subject) => {
                 in_words(error, f)?;
                 write!(f, " (subject {subject:?})")
@@ -84,26 +114,66 @@ impl fmt::Display for Trouble {
     }
 }
 
+/// Where there is an ECDSA certificate, that is the one that is chosen if none suits.
+fn of_unsuited(what: Unsuited, kind: KeyKind, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match (what, kind) {
+        (Unsuited::Suites, KeyKind::Ecdsa) => f.write_str(
+            "there is no cipher suite in common: it offers none with ECDHE and AES-GCM or ChaCha20 that goes with a \
+             certificate of ours, so switch one on in it, or update it (docs/tls.md)",
+        ),
+        (Unsuited::Suites, _) => f.write_str(
+            "there is no cipher suite in common: Windows 7, 8.1 and Server 2012 R2 have one only with an ECDSA \
+             certificate (docs/tls.md)",
+        ),
+        (Unsuited::Signatures, kind) => write!(
+            f,
+            "it takes no signature that our {kind} certificate can make (with SHA-256 at least): update it, or put a \
+             certificate of another kind beside that (docs/tls.md)"
+        ),
+    }
+}
+
+/// What a client lacks.
+fn of_peer(why: &PeerIncompatible, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    use PeerIncompatible as Why;
+    f.write_str(match why {
+        Why::Tls12NotOffered
+        | Why::Tls12NotOfferedOrEnabled
+        | Why::Tls13RequiredForQuic
+        | Why::SupportedVersionsExtensionRequired => {
+            "it offers no version of TLS that is enabled here (1.2 at least; tls_version_min says)"
+        }
+        Why::NoCipherSuitesInCommon | Why::NoSignatureSchemesInCommon => {
+            "there is no cipher suite, or no signature, in common (docs/tls.md)"
+        }
+        Why::NoKxGroupsInCommon | Why::NamedGroupsExtensionRequired => {
+            "it offers no exchange of keys that is taken here, which is ECDHE with X25519, P-256 or P-384: switch one of \
+             them on in it, or update it"
+        }
+        Why::SignatureAlgorithmsExtensionRequired => {
+            "it names no signatures that it takes (signature_algorithms), and so means SHA-1, with which nobody here \
+             signs: update it"
+        }
+        Why::KeyShareExtensionRequired => {
+            "it speaks TLS 1.3 and sends no key for it (key_share): update it, or set it to TLS 1.2"
+        }
+        Why::NullCompressionRequired => "it insists on compression, which does not exist here",
+        Why::NoEcPointFormatsInCommon
+        | Why::EcPointsExtensionRequired
+        | Why::UncompressedEcPointsRequired => {
+            "it takes no uncompressed points of curves, and there are no others here: update it"
+        }
+        Why::IncorrectCertificateTypeExtension | Why::UnsolicitedCertificateTypeExtension => {
+            "it asks for something else than X.509 certificates, which are all that there is here"
+        }
+        other => return write!(f, "it lacks something of TLS ({other:?}): update it"),
+    })
+}
+
 fn in_words(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     use AlertDescription as Alert;
     match error {
-        Error::PeerIncompatible(
-            PeerIncompatible::NoCipherSuitesInCommon
-            | PeerIncompatible::NoSignatureSchemesInCommon
-            | PeerIncompatible::NoCertificateRequestSignatureSchemesInCommon,
-        ) => write!(
-            f,
-            "there is no cipher suite in common: Windows 7, 8.1 and Server 2012 R2 have one only with an ECDSA \
-             certificate (docs/tls.md)"
-        ),
-        Error::PeerIncompatible(
-            PeerIncompatible::Tls12NotOffered
-            | PeerIncompatible::Tls12NotOfferedOrEnabled
-            | PeerIncompatible::Tls13RequiredForQuic
-            | PeerIncompatible::SupportedVersionsExtensionRequired,
-        ) => f.write_str(
-            "it offers no version of TLS that is enabled here (1.2 at least; tls_version_min says)",
-        ),
+        Error::PeerIncompatible(why) => of_peer(why, f),
         Error::AlertReceived(Alert::UnknownCA) => f.write_str(
             "it does not know the authority of our certificate: install that in its machine store, or send the whole \
              chain",
@@ -205,6 +275,26 @@ mod tests {
             let text = Trouble::from(Error::InvalidCertificate(why)).to_string();
             assert!(text.contains(says), "{text}");
         }
+    }
+
+    #[test]
+    fn the_want_of_suites_is_told_by_the_certificate_that_there_is() {
+        let says = |error: PeerIncompatible, kind| {
+            let chosen = Some((Arc::from(&[][..]), kind));
+            Trouble::of_handshake(error.into(), chosen).to_string()
+        };
+        let suites = || PeerIncompatible::NoCipherSuitesInCommon;
+        assert!(says(suites(), KeyKind::Rsa).contains("only with an ECDSA certificate"));
+        let with_ecdsa = says(suites(), KeyKind::Ecdsa);
+        assert!(
+            with_ecdsa.contains("no cipher suite in common"),
+            "{with_ecdsa}"
+        );
+        assert!(!with_ecdsa.contains("only with"), "{with_ecdsa}");
+        let signatures = PeerIncompatible::NoSignatureSchemesInCommon;
+        assert!(says(signatures, KeyKind::Ecdsa).contains("no signature that our ECDSA"));
+        let curves = says(PeerIncompatible::NoKxGroupsInCommon, KeyKind::Ecdsa);
+        assert!(curves.contains("no exchange of keys"), "{curves}");
     }
 
     #[test]
