@@ -37,6 +37,7 @@
 //!  named_file.rs reads what settings and flags name; unseen.rs knows characters that hide others,
 //!  and shell.rs writes paths that can be pasted. vigil.rs sees who waits for a file system, and
 //!  wall_clock.rs says what time it is.
+//!  tls_words.rs says what rustls has against a certificate.
 //!  diagnosis.rs says what an error of the disk means, to the client and to the reader of the log.
 //! ```
 //!
@@ -128,6 +129,7 @@ pub mod processors;
 pub mod ring;
 pub mod server;
 pub mod shell;
+pub mod tls_words;
 pub mod unseen;
 pub mod vault;
 pub mod verify;

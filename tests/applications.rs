@@ -706,6 +706,7 @@ fn applications_are_told_by_https_if_the_host_trusts_them() {
     let server = Server::with(settings);
     let (_client, answer) = upload(&server, "/a.bin", 500);
     assert_relayed(&answer, 502);
+    server.wait_for_log("its certificate is not accepted: its authority is not trusted here");
 }
 
 #[test]

@@ -88,6 +88,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "vault",
             "bits",
             "config",
+            "tls_words",
             "wall_clock",
         ],
     ),
@@ -127,7 +128,9 @@ const ARROWS: &[(&str, &[&str])] = &[
         "observe",
         &["event", "diagnosis", "config", "bits", "http", "unseen"],
     ),
-    ("client", &["named_file", "unseen"]),
+    // What rustls says, in words: for the server and for its client.
+    ("tls_words", &[]),
+    ("client", &["named_file", "tls_words", "unseen"]),
     ("bench", &["client", "bits", "config", "named_file"]),
 ];
 const FREE: [&str; 4] = ["ring", "cli", "main", "lib"];

@@ -134,6 +134,100 @@ fn each_windows_has_a_suite_in_common_where_there_is_an_ecdsa_certificate() {
     assert!(said.contains("HTTP/1.1 200 OK"), "{said}");
 }
 
+/// Goal: whoever is refused with a certificate of the right authority is told of by its name and by
+/// the true cause. Method: certificates as people make them by hand.
+#[test]
+fn a_certificate_of_a_client_is_refused_in_words_and_by_its_name() {
+    if !has("openssl") {
+        return;
+    }
+    let authority = Authority::new();
+    let [config, ca, ca_key] =
+        ["config", "clients.pem", "clients.key"].map(|name| authority.file(name));
+    std::fs::write(&config, "[req]\ndistinguished_name = name\n[name]\n").unwrap();
+    let make = |name: &str, args: &[&str], chain: &Path, key: &Path| {
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                &format!("/CN={name}"),
+                "-config",
+            ])
+            .arg(&config)
+            .args(args)
+            .arg("-keyout")
+            .arg(key)
+            .arg("-out")
+            .arg(chain)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{}", text(&made));
+    };
+    const EC: [&str; 4] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+    const CLIENT: [&str; 2] = ["-addext", "extendedKeyUsage=clientAuth"];
+    let of_authority = [&EC[..], &["-addext", "basicConstraints=critical,CA:TRUE"]].concat();
+    make("clients", &of_authority, &ca, &ca_key);
+    let lines = format!("client_ca = {ca:?}");
+    let server = Server::with(listener(
+        &lines,
+        &[&authority.server("server", &["localhost"])],
+    ));
+    let [signer, key] = [&ca, &ca_key].map(|path| path.to_str().unwrap());
+    for (name, args, says) in [
+        (
+            "short",
+            vec!["-newkey", "rsa:1024"],
+            "its RSA key has 1024 bits, and 2048 are the least",
+        ),
+        (
+            "weak",
+            [&EC[..], &["-sha1"]].concat(),
+            "signed in a way that is not taken (SHA-1)",
+        ),
+        (
+            "signs",
+            of_authority.clone(),
+            "that of an authority (CA:TRUE)",
+        ),
+        (
+            "odd",
+            [&EC[..], &["-addext", "1.2.3.4=critical,ASN1:NULL"]].concat(),
+            "a critical extension",
+        ),
+    ] {
+        let own = [".pem", ".key"].map(|end| authority.file(&format!("{name}{end}")));
+        let args = [&args[..], &CLIENT, &["-CA", signer, "-CAkey", key]].concat();
+        make(name, &args, &own[0], &own[1]);
+        let [own, own_key] = own.each_ref().map(|path| path.to_str().unwrap());
+        for version in ["-tls1_2", "-tls1_3"] {
+            let args = [
+                "-cert",
+                own,
+                "-key",
+                own_key,
+                "-cipher",
+                "ALL:@SECLEVEL=0",
+                version,
+            ];
+            let said = s_client(&server, &authority.ca(), &args, PING);
+            assert!(!said.contains("HTTP/1.1 200"), "{said}");
+        }
+        server.wait_for_log(says);
+        let log = server.log();
+        let mut lines = log.lines().filter(|line| line.contains("handshake_failed"));
+        let is_whole = |line: &str| line.contains(says) && line.contains(&format!("CN={name}"));
+        assert!(lines.any(is_whole), "{log}");
+    }
+    let log = server.log();
+    for wrong in ["OtherError", "Context", "none of those in client_ca"] {
+        assert!(!log.contains(wrong), "{wrong}: {log}");
+    }
+}
+
 #[test]
 fn old_versions_and_renegotiation_get_nobody_anywhere() {
     if !has("openssl") {

@@ -17,6 +17,7 @@ use rustls::{
 };
 
 use crate::named_file;
+use crate::tls_words;
 
 /// Whom a client believes that it speaks with the host of its URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,8 +110,8 @@ impl Secure {
             .with_safe_default_protocol_versions()
             .map_err(BadTrust::NoAuthorities)?
             .dangerous();
-        let verifier = verifier(trust, provider)?;
-        let builder = builder.with_custom_certificate_verifier(verifier);
+        let verifier = Apart(verifier(trust, provider)?);
+        let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = builder.with_no_client_auth();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Self(Arc::new(config)))
@@ -150,7 +151,8 @@ fn verifier(
             let text = text.map_err(|why| bad(why.to_string()))?;
             for certificate in CertificateDer::pem_slice_iter(&text) {
                 let certificate = certificate.map_err(|why| bad(why.to_string()))?;
-                roots.add(certificate).map_err(|why| bad(why.to_string()))?;
+                let added = roots.add(certificate);
+                added.map_err(|why| bad(tls_words::of(&why).into_owned()))?;
             }
             let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
                 .build()
@@ -158,6 +160,53 @@ fn verifier(
             Ok(verifier)
         }
         Trust::Anybody => Ok(Arc::new(Anybody(provider))),
+    }
+}
+
+/// Tells a signature on the certificate, which is that of an authority, from one of the server
+/// itself: rustls has one word for both.
+#[derive(Debug)]
+struct Apart(Arc<dyn ServerCertVerifier>);
+
+impl ServerCertVerifier for Apart {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = (self.0).verify_server_cert(end_entity, intermediates, name, ocsp, now);
+        verified.map_err(|error| match error {
+            // Of another authority with the name of one that is trusted.
+            Error::InvalidCertificate(CertificateError::BadSignature) => {
+                CertificateError::UnknownIssuer.into()
+            }
+            error => error,
+        })
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        (self.0).verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        (self.0).verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }
 
@@ -255,8 +304,12 @@ impl fmt::Display for NotSecure {
 fn of_certificate(why: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     use CertificateError as Why;
     match why {
-        // The second: of another authority with the name of one that is trusted.
-        Why::UnknownIssuer | Why::BadSignature => f.write_str(
+        // What is signed on the certificate is told of as above ([`Apart`]).
+        Why::BadSignature => f.write_str(
+            "the server has not proven that its certificate is its own: it has signed with another key, or \
+             that is an RSA key of less than 2048 bits, and whoever runs the server must make a longer one",
+        ),
+        Why::UnknownIssuer => f.write_str(
             "the server's certificate is of an authority that is not trusted here: name its file with \
              --cacert, or install it (update-ca-certificates)",
         ),
@@ -295,10 +348,15 @@ fn of_certificate(why: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Re
                  may be: whoever runs the server must make one without that, or one that it signs",
             ),
             why if why.contains("Eku") => f.write_str(NOT_FOR_SERVERS),
-            why => write!(f, "the server's certificate is not accepted: {why}"),
+            _ => not_accepted(why, f),
         },
-        other => write!(f, "the server's certificate is not accepted: {other}"),
+        other => not_accepted(other, f),
     }
+}
+
+fn not_accepted(why: &CertificateError, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let why = tls_words::of_certificate(why);
+    write!(f, "the server's certificate is not accepted: {why}")
 }
 
 const NOT_FOR_SERVERS: &str = "the server's certificate is not for servers (extendedKeyUsage): whoever runs the server \
@@ -402,6 +460,64 @@ impl Write for Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Finds each signature wrong, on the certificate and of the server.
+    #[derive(Debug)]
+    struct Doubter;
+
+    impl ServerCertVerifier for Doubter {
+        fn verify_server_cert(
+            &self,
+            _: &CertificateDer<'_>,
+            _: &[CertificateDer<'_>],
+            _: &ServerName<'_>,
+            _: &[u8],
+            _: UnixTime,
+        ) -> Result<ServerCertVerified, Error> {
+            Err(CertificateError::BadSignature.into())
+        }
+
+        fn verify_tls12_signature(
+            &self,
+            _: &[u8],
+            _: &CertificateDer<'_>,
+            _: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            Err(CertificateError::BadSignature.into())
+        }
+
+        fn verify_tls13_signature(
+            &self,
+            message: &[u8],
+            certificate: &CertificateDer<'_>,
+            signature: &DigitallySignedStruct,
+        ) -> Result<HandshakeSignatureValid, Error> {
+            self.verify_tls12_signature(message, certificate, signature)
+        }
+
+        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_wrong_signature_of_the_server_is_no_foreign_authority() {
+        let says = |error: &Error| NotSecure::of_tls(error).unwrap().to_string();
+        let apart = Apart(Arc::new(Doubter));
+        let name = ServerName::try_from("localhost").unwrap();
+        let (own, now) = (CertificateDer::from(vec![]), UnixTime::now());
+        let of_authority = apart.verify_server_cert(&own, &[], &name, &[], now);
+        assert!(says(&of_authority.unwrap_err()).contains("an authority that is not trusted here"));
+        // What comes of the handshake goes through as it is.
+        let of_server = says(&CertificateError::BadSignature.into());
+        assert!(
+            of_server.contains("has not proven that its certificate is its own"),
+            "{of_server}"
+        );
+        let other = rustls::OtherError(Arc::new(io::Error::other("NameConstraintViolation")));
+        let other = says(&CertificateError::Other(other).into());
+        assert!(other.contains("nameConstraints"), "{other}");
+    }
 
     #[test]
     fn who_asks_for_one_cipher_offers_no_other() {

@@ -18,6 +18,7 @@ use super::{Delivery, transport};
 use crate::bits::notification::Answer;
 use crate::config::NotificationType;
 use crate::server::floor::{NotifyError, Order};
+use crate::tls_words;
 use crate::wall_clock;
 
 /// Bytes of a reply that are read at once.
@@ -242,8 +243,23 @@ fn failure(error: &ureq::Error) -> NotifyError {
         E::Timeout(_) => NotifyError::TimedOut,
         E::Io(io) if io.kind() == io::ErrorKind::TimedOut => NotifyError::TimedOut,
         E::Io(_) | E::HostNotFound | E::ConnectionFailed | E::Tls(_) | E::Rustls(_) => {
-            NotifyError::Unreachable(error.to_string())
+            NotifyError::Unreachable(in_words(error))
         }
         _ => NotifyError::Malformed(error.to_string()),
+    }
+}
+
+/// Of a certificate, rustls has names for what is wrong, and no words.
+fn in_words(error: &ureq::Error) -> String {
+    let of_tls = match error {
+        ureq::Error::Rustls(error) => Some(error),
+        ureq::Error::Io(io) => io.get_ref().and_then(|error| error.downcast_ref()),
+        _ => None,
+    };
+    match of_tls {
+        Some(error @ rustls::Error::InvalidCertificate(_)) => {
+            format!("its certificate is not accepted: {}", tls_words::of(error))
+        }
+        _ => error.to_string(),
     }
 }

@@ -9,6 +9,7 @@ use super::doubt::{Doubt, days_in_words};
 use super::pem::BadPem;
 use crate::config::Certificate;
 use crate::shell;
+use crate::tls_words;
 
 /// Why TLS cannot be spoken as the settings ask for.
 #[derive(Debug)]
@@ -96,7 +97,7 @@ impl fmt::Display for BadMaterial {
                 f,
                 "the revocations in {} cannot be used: {}",
                 path.display(),
-                rustls::Error::from(why.clone())
+                tls_words::of_list(why)
             ),
             Self::NobodyVouches(why) => {
                 write!(f, "no certificate of any client would count: {why}")

@@ -8,7 +8,8 @@ use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 use super::pace::TooMany;
 use super::served::KeyKind;
-use super::verified;
+use super::verified::{self, OwnKey, Unbelieved};
+use crate::tls_words;
 
 /// Why a connection ended, or never began.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ pub enum Trouble {
     /// Nothing suits both the client and the certificate that it would be shown.
     NothingSuits(Unsuited, KeyKind),
     /// What rustls says of a client's certificate, and whose that is.
-    Certificate(Box<Error>, String),
+    Certificate(Box<Error>, Unbelieved),
 }
 
 /// What does not suit.
@@ -44,10 +45,14 @@ pub enum Unsuited {
 
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
-        match (&error, verified::take_refused()) {
-            (Error::InvalidCertificate(_), Some(subject)) => {
-                Self::Certificate(Box::new(error), subject)
-            }
+        let is_of_certificate = matches!(
+            error,
+            Error::InvalidCertificate(_)
+                | Error::InvalidCertRevocationList(_)
+                | Error::PeerMisbehaved(_)
+        );
+        match verified::take_refused() {
+            Some(whose) if is_of_certificate => Self::Certificate(Box::new(error), whose),
             _ => Self::Tls(Box::new(error)),
         }
     }
@@ -106,9 +111,12 @@ impl fmt::Display for Trouble {
             Self::Closed => f.write_str("the connection has ended"),
             Self::Tls(error) => in_words(error, f),
             Self::NothingSuits(what, kind) => of_unsuited(*what, *kind, f),
-            Self::Certificate(error, subject) => {
-                in_words(error, f)?;
-                write!(f, " (subject {subject:?})")
+            Self::Certificate(error, whose) => {
+                match whose.own {
+                    Some(key) => f.write_str(&of_own_key(key))?,
+                    None => of_certificate(error, f)?,
+                }
+                write!(f, " (subject {:?})", whose.subject)
             }
         }
     }
@@ -130,6 +138,47 @@ fn of_unsuited(what: Unsuited, kind: KeyKind, f: &mut fmt::Formatter<'_>) -> fmt
             "it takes no signature that our {kind} certificate can make (with SHA-256 at least): update it, or put a \
              certificate of another kind beside that (docs/tls.md)"
         ),
+    }
+}
+
+fn of_own_key(key: OwnKey) -> String {
+    match key.rsa_bits {
+        Some(bits) if bits < RSA_BITS_MIN => format!(
+            "its certificate is not accepted: its RSA key has {bits} bits, and {RSA_BITS_MIN} are the least: make one \
+             with a longer key, or with P-256"
+        ),
+        _ => "it has not proven that its certificate is its own: what it has signed was signed with another key than \
+             that of the certificate, or in a way that is not taken here"
+            .to_owned(),
+    }
+}
+
+/// Shorter ones prove nothing to ring.
+const RSA_BITS_MIN: usize = 2048;
+
+fn in_words(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    use AlertDescription as Alert;
+    match error {
+        Error::PeerIncompatible(why) => of_peer(why, f),
+        Error::AlertReceived(Alert::UnknownCA) => f.write_str(
+            "it does not know the authority of our certificate: install that in its machine store, or send the whole \
+             chain",
+        ),
+        Error::AlertReceived(Alert::BadCertificate | Alert::CertificateUnknown) => {
+            f.write_str("it does not accept our certificate (name, date, or authority)")
+        }
+        Error::AlertReceived(Alert::CertificateExpired) => {
+            f.write_str("for it our certificate has expired (or its clock is wrong)")
+        }
+        Error::AlertReceived(alert) => write!(f, "it gave up with the alert {alert:?}"),
+        Error::NoCertificatesPresented => {
+            f.write_str("it sent no certificate, and this listener asks for one (client_ca)")
+        }
+        Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => {
+            of_certificate(error, f)
+        }
+        Error::NoApplicationProtocol => f.write_str("it speaks no HTTP/1.1 (ALPN)"),
+        other => write!(f, "{other}"),
     }
 }
 
@@ -170,64 +219,33 @@ fn of_peer(why: &PeerIncompatible, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     })
 }
 
-fn in_words(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    use AlertDescription as Alert;
-    match error {
-        Error::PeerIncompatible(why) => of_peer(why, f),
-        Error::AlertReceived(Alert::UnknownCA) => f.write_str(
-            "it does not know the authority of our certificate: install that in its machine store, or send the whole \
-             chain",
-        ),
-        Error::AlertReceived(Alert::BadCertificate | Alert::CertificateUnknown) => {
-            f.write_str("it does not accept our certificate (name, date, or authority)")
+/// What is wrong with the certificate of a client, or the list of revocations for it.
+fn of_certificate(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    use CertificateError as Why;
+    f.write_str("its certificate is not accepted: ")?;
+    let Error::InvalidCertificate(why) = error else {
+        return f.write_str(&tls_words::of(error));
+    };
+    f.write_str(match why {
+        Why::UnknownIssuer => "its authority is none of those in client_ca",
+        // Of another authority with the name of one of them.
+        Why::BadSignature => {
+            "its authority has an RSA key of less than 2048 bits, with which nobody is believed, or is none of those in \
+             client_ca"
         }
-        Error::AlertReceived(Alert::CertificateExpired) => {
-            f.write_str("for it our certificate has expired (or its clock is wrong)")
+        Why::UnknownRevocationStatus => {
+            "an authority on its way has no list of revocations in client_crl: append that of each, also of those \
+             whose certificates the client sends along"
         }
-        Error::AlertReceived(alert) => write!(f, "it gave up with the alert {alert:?}"),
-        Error::NoCertificatesPresented => {
-            f.write_str("it sent no certificate, and this listener asks for one (client_ca)")
+        Why::ExpiredRevocationList | Why::ExpiredRevocationListContext { .. } => {
+            "the list of revocations for it has expired: put the newest one into client_crl, then `systemctl reload \
+             bitsd`"
         }
-        Error::InvalidCertificate(why) => {
-            f.write_str("its certificate is not accepted: ")?;
-            match why {
-                CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-                    f.write_str("it has expired")
-                }
-                CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                    f.write_str("it is not valid yet")
-                }
-                CertificateError::Revoked => f.write_str("it is revoked"),
-                // The second: of another authority with the name of one of them.
-                CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                    f.write_str("its authority is none of those in client_ca")
-                }
-                CertificateError::UnknownRevocationStatus => f.write_str(
-                    "an authority on its way has no list of revocations in client_crl: append that of each, also of those \
-                     whose certificates the client sends along",
-                ),
-                CertificateError::ExpiredRevocationList
-                | CertificateError::ExpiredRevocationListContext { .. } => f.write_str(
-                    "the list of revocations for it has expired: put the newest one into client_crl, then `systemctl reload \
-                     bitsd`",
-                ),
-                CertificateError::InvalidPurpose
-                | CertificateError::InvalidPurposeContext { .. } => f.write_str(
-                    "it is not one for clients (no clientAuth in its extendedKeyUsage)",
-                ),
-                // The crate has no name for it.
-                other if format!("{other:?}").contains("UnsupportedCertVersion") => f.write_str(
-                    "it is of X.509 version 1, which has no extensions: sign it with an extension, as \
-                     extendedKeyUsage = clientAuth (`openssl x509 -req -extfile FILE`)",
-                ),
-                other => write!(f, "{other}"),
-            }
+        Why::InvalidPurpose | Why::InvalidPurposeContext { .. } => {
+            "it is not one for clients (no clientAuth in its extendedKeyUsage)"
         }
-        Error::NoApplicationProtocol => {
-            f.write_str("it speaks no HTTP/1.1 (ALPN)")
-        }
-        other => write!(f, "{other}"),
-    }
+        other => return f.write_str(&tls_words::of_certificate(other)),
+    })
 }
 
 /// What the first bytes on a port that speaks TLS are, if they are no TLS: a record of a handshake

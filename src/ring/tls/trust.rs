@@ -29,6 +29,7 @@ use super::doubt::{DAY_S, Doubt, OfTrust, SOON};
 use super::pem::Pem;
 use super::verified::{SUBJECT_CHARS_MAX, Verified};
 use crate::config::Listener;
+use crate::tls_words;
 
 /// Whom a listener trusts.
 pub struct Trust {
@@ -94,7 +95,7 @@ impl Trust {
         let certificates = pem.certificates()?;
         let mut roots = RootCertStore::empty();
         for certificate in &certificates {
-            let bad = |error: rustls::Error| bad(file, error);
+            let bad = |error: rustls::Error| bad(file, tls_words::of(&error));
             roots.add(certificate.clone()).map_err(bad)?;
         }
         let mut builder =

@@ -9,21 +9,57 @@ use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use x509_cert::Certificate;
-use x509_cert::der::Decode as _;
+use x509_cert::der::asn1::UintRef;
+use x509_cert::der::oid::ObjectIdentifier;
+use x509_cert::der::{Decode as _, Reader as _, SliceReader};
 
 /// Characters of a subject in a line of the log.
 pub const SUBJECT_CHARS_MAX: usize = 256;
 
+/// Whose certificate was refused.
+#[derive(Clone, Debug)]
+pub struct Unbelieved {
+    /// Its subject.
+    pub subject: String,
+    /// The certificate is good, but what the client has signed with its key is not.
+    pub own: Option<OwnKey>,
+}
+
+/// A key by which a client could not prove that a certificate is its own.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnKey {
+    /// Its length, if it is one of RSA.
+    pub rsa_bits: Option<usize>,
+}
+
 thread_local! {
-    /// The subject of the certificate that was refused last on this thread. It is the thread that
-    /// works through the bytes of that client.
-    static REFUSED: RefCell<Option<String>> = const { RefCell::new(None) };
+    /// The certificate that was refused last on this thread. It is the thread that works through
+    /// the bytes of that client.
+    static REFUSED: RefCell<Option<Unbelieved>> = const { RefCell::new(None) };
 }
 
 /// Whose certificate was refused just now, on this thread.
-pub fn take_refused() -> Option<String> {
+pub fn take_refused() -> Option<Unbelieved> {
     REFUSED.take()
 }
+
+/// The bits of an RSA key.
+fn rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
+    let parsed = Certificate::from_der(certificate).ok()?;
+    let key = parsed.tbs_certificate().subject_public_key_info();
+    if key.algorithm.oid != RSA {
+        return None;
+    }
+    let mut reader = SliceReader::new(key.subject_public_key.raw_bytes()).ok()?;
+    let modulus = reader.sequence::<_, _, x509_cert::der::Error>(|key| {
+        let modulus = UintRef::decode(key)?.as_bytes().len();
+        UintRef::decode(key)?;
+        Ok(modulus)
+    });
+    Some(modulus.ok()? * 8)
+}
+
+const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
 /// The subject of a certificate, as it may stand in a log.
 pub fn subject(certificate: &CertificateDer<'_>) -> String {
@@ -31,6 +67,20 @@ pub fn subject(certificate: &CertificateDer<'_>) -> String {
     let subject = parsed.map(|parsed| parsed.tbs_certificate().subject().to_string());
     let subject = subject.unwrap_or_else(|_| "what is no certificate".to_owned());
     subject.chars().take(SUBJECT_CHARS_MAX).collect()
+}
+
+/// Remembers of whom a signature was refused.
+fn remember(
+    verified: Result<HandshakeSignatureValid, Error>,
+    certificate: &CertificateDer<'_>,
+) -> Result<HandshakeSignatureValid, Error> {
+    REFUSED.set(verified.is_err().then(|| Unbelieved {
+        subject: subject(certificate),
+        own: Some(OwnKey {
+            rsa_bits: rsa_bits(certificate),
+        }),
+    }));
+    verified
 }
 
 /// A verifier whose refusals are remembered.
@@ -56,7 +106,10 @@ impl ClientCertVerifier for Verified {
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
         let verified = (self.0).verify_client_cert(end_entity, intermediates, now);
-        REFUSED.set(verified.is_err().then(|| subject(end_entity)));
+        REFUSED.set(verified.is_err().then(|| Unbelieved {
+            subject: subject(end_entity),
+            own: None,
+        }));
         verified
     }
 
@@ -66,7 +119,8 @@ impl ClientCertVerifier for Verified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        (self.0).verify_tls12_signature(message, certificate, signature)
+        let verified = (self.0).verify_tls12_signature(message, certificate, signature);
+        remember(verified, certificate)
     }
 
     fn verify_tls13_signature(
@@ -75,7 +129,8 @@ impl ClientCertVerifier for Verified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        (self.0).verify_tls13_signature(message, certificate, signature)
+        let verified = (self.0).verify_tls13_signature(message, certificate, signature);
+        remember(verified, certificate)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
