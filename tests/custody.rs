@@ -292,6 +292,96 @@ fn a_session_that_was_read_back_gets_its_line_by_itself() {
     assert_eq!(lines(&kept.ledger).len(), 1);
 }
 
+/// How settings change between the name of a file and its line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changed {
+    AtAStart,
+    AtAReload,
+}
+
+/// Goal: a line says where the file is, and its digest file stands beside it, whatever the settings
+/// say by then. Method: a file has its name and not its line, and its path leads to another root
+/// before the ledger can be written again.
+#[test]
+fn a_line_says_where_the_file_was_given_its_name() {
+    for changed in [Changed::AtAStart, Changed::AtAReload] {
+        let mut kept = kept("create_dirs = true\ndigest_file = true");
+        let mut client = upload(&kept.server, "/l/x", 3, 30);
+        let away = kept.ledger.with_extension("away");
+        fs::rename(&kept.ledger, &away).unwrap();
+        client.close().assert(503, None);
+        kept.server.assert_file("l/x", 3, 30);
+        let other = kept.ledger.with_file_name("other");
+        fs::create_dir(&other).unwrap();
+        let moved = (kept.server.settings())
+            .file(&format!("[[location]]\nprefix = \"/l\"\nroot = {other:?}"));
+        match changed {
+            Changed::AtAStart => {
+                kept.server.kill9();
+                fs::rename(&away, &kept.ledger).unwrap();
+                kept.server.restart_with(moved);
+                client.reconnect_to(kept.server.address());
+            }
+            Changed::AtAReload => {
+                fs::rename(&away, &kept.ledger).unwrap();
+                kept.server.wait_for_log("event=custody_restored");
+                kept.server.reload(&moved.file);
+                kept.server.wait_for_log("event=reloaded");
+            }
+        }
+        client.close().assert(200, None);
+        let told = lines(&kept.ledger);
+        let real = fs::canonicalize(kept.server.root()).unwrap();
+        assert_eq!(told.len(), 1, "{changed:?}");
+        for (field, value) in [
+            ("root", real.to_str().unwrap()),
+            ("path", "l/x"),
+            ("location", ""),
+        ] {
+            assert_eq!(told[0][field], value, "{changed:?}: {field}");
+        }
+        let digest_file = fs::read_to_string(kept.server.file("l/x.sha256")).unwrap();
+        assert!(digest_file.ends_with("  x\n"), "{changed:?}: {digest_file}");
+        assert_eq!(fs::read_dir(&other).unwrap().count(), 0, "{changed:?}");
+        assert_whole(&kept.ledger);
+    }
+}
+
+/// The same, and no settings name the root any more in which the file stands.
+#[test]
+fn a_digest_file_is_made_in_no_other_root_than_its_file() {
+    let mut kept = kept("create_dirs = true\ndigest_file = true");
+    let plain = kept.server.settings();
+    let other = kept.ledger.with_file_name("other");
+    fs::create_dir(&other).unwrap();
+    kept.server.restart_with(
+        plain
+            .clone()
+            .file(&format!("[[location]]\nprefix = \"/l\"\nroot = {other:?}")),
+    );
+    let mut client = upload(&kept.server, "/l/x", 3, 30);
+    let away = kept.ledger.with_extension("away");
+    fs::rename(&kept.ledger, &away).unwrap();
+    client.close().assert(503, None);
+    // The digest file was there before the line.
+    fs::remove_file(other.join("x.sha256")).unwrap();
+    kept.server.kill9();
+    fs::rename(&away, &kept.ledger).unwrap();
+    kept.server.restart_with(plain);
+    kept.server.wait_for_log("event=session_ended");
+    kept.server.wait_for_log("event=not_given");
+    let told = lines(&kept.ledger);
+    let real = fs::canonicalize(&other).unwrap();
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["root"], real.to_str().unwrap());
+    assert_eq!(
+        (&told[0]["path"], &told[0]["location"]),
+        (&"x".into(), &"l".into())
+    );
+    assert!(!kept.server.file("l").exists());
+    assert_whole(&kept.ledger);
+}
+
 #[test]
 fn a_full_disk_of_the_ledger_is_told_as_one() {
     let folder = tempfile::tempdir().unwrap();

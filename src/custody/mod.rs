@@ -29,6 +29,9 @@
 //! back. Where the line cannot be written (the disk is full, or fails) the client hears something
 //! transient, and comes back; the session stays, with its file at its place.
 //!
+//! Settings may change between 1 and 2. So the record says from before 1 on where the file gets its
+//! name ([`crate::vault::record::RecordedPlace`]), and the line says that.
+//!
 //! The line before the name would have to be taken back where the name could not be given, and a
 //! chain has no way back.
 //!

@@ -36,6 +36,18 @@ impl Disk for RingWorld {
         folders.into_iter().any(|folder| path.starts_with(folder))
     }
 
+    fn path_of_root(&self, root: usize) -> Option<String> {
+        let grounds = self.grounds.borrow();
+        Some(grounds.get(&root)?.real.to_string_lossy().into())
+    }
+
+    fn root_at(&self, path: &str) -> Option<usize> {
+        let grounds = self.grounds.borrow();
+        let mut known = grounds.iter();
+        let found = known.find(|(_, ground)| ground.real.to_string_lossy() == path);
+        found.map(|(root, _)| *root)
+    }
+
     async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing> {
         self.check_ground(place).await?;
         let (trees, looked_up) = (Arc::clone(&self.trees), place.clone());

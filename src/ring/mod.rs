@@ -307,11 +307,6 @@ impl Floor for RingWorld {
         ledger::refuses(self.ledger.as_ref(), self.ledger_space.as_deref())
     }
 
-    fn path_of_root(&self, root: usize) -> Option<String> {
-        let grounds = self.grounds.borrow();
-        Some(grounds.get(&root)?.real.to_string_lossy().into())
-    }
-
     async fn write_line(&self, entry: LedgerEntry, is_durable: bool) -> io::Result<()> {
         write_into(self.ledger.as_ref(), entry, is_durable).await
     }

@@ -27,7 +27,7 @@ use super::readback;
 use super::strangers;
 use super::work_folder::{BadFolder, Lock, WorkFolder};
 use crate::admin::view::SessionView;
-use crate::bits::session::{State, Step};
+use crate::bits::session::{Ending, State, Step};
 use crate::bits::session_id::SessionId;
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -39,7 +39,7 @@ use crate::vault::names::{
 };
 use crate::vault::owed::{EventTargets, Owed};
 use crate::vault::readback::{Damaged, Newest};
-use crate::vault::record::Record;
+use crate::vault::record::{Record, RecordedPlace};
 use crate::wall_clock;
 
 /// What became of a session that was to end: it is over, or why it is not.
@@ -245,6 +245,11 @@ impl Resting {
         let owes = location.send_events && !(webhook.is_empty() && nats.is_empty());
         let mut ended = (**record).clone();
         if owes && ended.owed.is_none() {
+            if ending != Ending::Published {
+                let location = location.prefix.clone();
+                let place = RecordedPlace::default();
+                ended.life.place = Some(Arc::new(RecordedPlace { location, ..place }));
+            }
             ended.owed = Some(Box::new(Owed {
                 ending,
                 at_ms: wall_clock::ms_since_1970(),

@@ -204,9 +204,7 @@ impl<W: World> Held<W> {
         let shard = Rc::clone(&self.shard);
         let location = self.location();
         // The settings changed: the path is a folder now.
-        let user = self.keep().record().life.user.clone();
-        let place = destination::place(&location, self.path(), user.as_deref());
-        let place = place.map_err(|_| StoreError {
+        let place = self.place().ok_or_else(|| StoreError {
             op: DiskOp::Publish,
             source: io::ErrorKind::IsADirectory.into(),
         })?;
@@ -214,6 +212,8 @@ impl<W: World> Held<W> {
         // they see is that it came.
         self.work().file = None;
         if !self.keep().has_name() {
+            let recorded = destination::recorded(&*shard.world, &location, &place);
+            self.keep().note_place(recorded);
             self.stop_store();
             self.note_unsettled();
         }

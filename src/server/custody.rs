@@ -18,7 +18,9 @@ use crate::config::{Durability, Publish};
 use crate::custody::entry::LedgerEntry;
 use crate::event::DiskOp;
 use crate::vault::destination;
+use crate::vault::disk::Place;
 use crate::vault::error::StoreError;
+use crate::vault::record::RecordedPlace;
 
 impl<W: World> Held<W> {
     /// Before a record that the file may get its name by: whether anything is to be made then.
@@ -94,28 +96,64 @@ impl<W: World> Held<W> {
         self.shard.world.tell_line(entry);
     }
 
-    fn entry(&mut self, ending: Ending, last: State) -> LedgerEntry {
-        let shard = Rc::clone(&self.shard);
-        let location = self.location();
+    /// Where the file has its name, or is to get it now; `None` if new settings have made that a
+    /// folder.
+    pub(super) fn place(&mut self) -> Option<Place> {
+        let (shard, location) = (Rc::clone(&self.shard), self.location());
+        let keep = self.keep();
+        let record = keep.record();
+        let has_name = keep.has_name() || matches!(record.state, State::Published { .. });
+        match has_name {
+            true => destination::standing(&*shard.world, &location, &record),
+            false => destination::place(&location, &record.path, record.life.user.as_deref()).ok(),
+        }
+    }
+
+    /// Before a record that owes an event of an end without a file: under which location.
+    pub(super) fn note_place_of_end(&mut self, ending: Ending) {
+        if ending != Ending::Published && !self.keep().has_name() {
+            let location = self.location().prefix.clone();
+            let place = RecordedPlace::default();
+            self.keep().note_place(RecordedPlace { location, ..place });
+        }
+    }
+
+    /// What a line tells of where the file is, or was to go.
+    fn told_place(&mut self, ending: Ending) -> RecordedPlace {
         let life = self.keep().record().life.clone();
+        if let (Ending::Published, Some(place)) = (ending, &life.place) {
+            return RecordedPlace::clone(place);
+        }
+        let (shard, location) = (Rc::clone(&self.shard), self.location());
         let place = destination::place(&location, self.path(), life.user.as_deref());
         // A folder by new settings: then the path is all there is to tell.
         let path = place.map_or_else(|_| self.path().clone(), |place| place.path);
         let settings = shard.settings();
-        let object = self.keep().record().object.as_deref().cloned();
-        let is_in_folder = object.is_none() && location.objects.is_none();
+        let is_in_folder = !self.keep().is_object() && location.objects.is_none();
         let root = is_in_folder.then(|| {
             let open = shard.world.path_of_root(location.root);
             let named = settings.roots.get(location.root);
             open.or_else(|| named.map(|root| root.to_string_lossy().into()))
         });
+        RecordedPlace {
+            location: location.prefix.clone(),
+            root: root.flatten().unwrap_or_default(),
+            path: path.as_str().to_owned(),
+        }
+    }
+
+    fn entry(&mut self, ending: Ending, last: State) -> LedgerEntry {
+        let shard = Rc::clone(&self.shard);
+        let life = self.keep().record().life.clone();
+        let object = self.keep().record().object.as_deref().cloned();
+        let place = self.told_place(ending);
         LedgerEntry {
             time_ms: shard.world.wall_clock_ms(),
             session: self.id(),
             ending,
-            location: location.prefix.clone(),
-            root: root.flatten().unwrap_or_default(),
-            path: path.as_str().to_owned(),
+            location: place.location,
+            root: place.root,
+            path: place.path,
             object,
             bytes: last.received(),
             total: last.total(),

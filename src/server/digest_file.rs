@@ -2,8 +2,8 @@
 //!
 //! It gets its name after the file has its own, in one step as well: who finds it knows that the
 //! file is whole, and no digest file speaks of a file that is not there. After a crash in between
-//! it is made by the next start ([`super::custody`]). Its name is the server's: no client may
-//! upload to it.
+//! it is made by the next start ([`super::custody`]), where the record says that the file is: new
+//! settings may lead elsewhere. Its name is the server's: no client may upload to it.
 //!
 //! Where files may be replaced, two uploads of one name may each give the file its name before
 //! either has its digest file. So each writes what is kept with the file that stands there, and
@@ -85,18 +85,23 @@ impl<W: World> Held<W> {
     /// stays, and the log says so.
     pub(super) async fn place_digest_file(&mut self) -> Result<(), Refusal> {
         let location = self.location();
-        let is_wanted = location.policy.digest_file && location.objects.is_none();
+        // Of records of before it was written the settings say where the file is.
+        let is_in_folder = location.objects.is_none() || self.keep().record().life.place.is_some();
+        let is_wanted = location.policy.digest_file && is_in_folder && !self.keep().is_object();
         let (Some(digests), true) = (self.keep().digests(), is_wanted) else {
             return Ok(());
         };
-        let user = self.keep().record().life.user.clone();
-        let file = destination::place(&location, self.path(), user.as_deref());
-        let places = file.and_then(|file| Ok((destination::digest_file(&file)?, file)));
-        let Ok((place, file)) = places else {
+        let file = self.place();
+        let places = file.and_then(|file| Some((destination::digest_file(&file).ok()?, file)));
+        let Some((place, file)) = places else {
             // The setting came after the upload, and the name is too long, say.
             self.tell_not_given(io::ErrorKind::InvalidFilename.into());
             return Ok(());
         };
+        if file.root == destination::NO_ROOT {
+            self.tell_not_given(io::Error::other(ROOT_GONE));
+            return Ok(());
+        }
         let mut rewrites = Rewrites::default();
         loop {
             let sha256 = self.standing(&file).await.unwrap_or(digests.sha256);
@@ -200,6 +205,10 @@ impl<W: World> Held<W> {
         (shard.world).emit(Event::NotGiven { path, what, error });
     }
 }
+
+/// Why no digest file is made where the settings lead now.
+const ROOT_GONE: &str = "the settings do not name the root any more in which the file stands: make \
+                         it there with sha256sum";
 
 /// Why a digest file may be that of another file.
 const REPLACED: &str = "the file was replaced again and again meanwhile, and it may be that of \

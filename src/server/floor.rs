@@ -386,10 +386,6 @@ pub trait Floor: Runtime {
     fn ledger_refuses(&self) -> Option<Refusal> {
         None
     }
-    /// Where a root is, for whoever reads that elsewhere; `None` if it is not open.
-    fn path_of_root(&self, _root: usize) -> Option<String> {
-        None
-    }
     /// Writes the line of an upload into the ledger, unless it stands there; it survives a power
     /// cut if it has to. After an error it may stand there or not.
     async fn write_line(&self, _entry: LedgerEntry, _is_durable: bool) -> io::Result<()> {

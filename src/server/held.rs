@@ -357,6 +357,9 @@ impl<W: World> Held<W> {
     /// client comes back.
     pub(super) async fn discard(&mut self, ending: Ending) -> Result<(), Refusal> {
         let shard = Rc::clone(&self.shard);
+        if shard.owes(&self.location) {
+            self.note_place_of_end(ending);
+        }
         let last = self.state();
         self.work().file = None;
         let owed = shard.owed(&self.location, ending, last.received());

@@ -27,6 +27,7 @@ use crate::vault::destination;
 use crate::vault::disk::{Millis, Place, millis};
 use crate::vault::error::StoreError;
 use crate::vault::names;
+use crate::vault::record::RecordedPlace;
 
 /// A client that waits is looked at so often: it may have gone, or another one may want its turn.
 const LOOK_MS: Millis = 200;
@@ -73,6 +74,7 @@ impl<W: World> Held<W> {
         }
         self.note_unsettled();
         let mut order = self.object_order(closing.received(), store)?;
+        self.note_place_in_store();
         // Another one's object is found again by a look: nothing is sent for that.
         order.is_repeat = is_closing || self.work().store_pause.is_some();
         order.is_promised = closing.is_promised();
@@ -112,6 +114,16 @@ impl<W: World> Held<W> {
         self.note_object(object).await?;
         self.release_object();
         Ok(self.end_staging().await)
+    }
+
+    /// What is told of the object later says under which settings it was made.
+    fn note_place_in_store(&mut self) {
+        let (shard, location) = (Rc::clone(&self.shard), self.location());
+        if let Some(place) = self.place() {
+            let root = String::new();
+            let recorded = destination::recorded(&*shard.world, &location, &place);
+            self.keep().note_place(RecordedPlace { root, ..recorded });
+        }
     }
 
     async fn note_object(&mut self, object: StoredObject) -> Result<(), Refusal> {

@@ -107,6 +107,7 @@ impl<W: World> Shard<W> {
             return self.count_owed(target);
         };
         let told = cloud_event(id, &kept.record(), |record| {
+            // Records of before it was written do not say it.
             self.location(&record.path).prefix.clone()
         });
         let outcome = match told {
@@ -168,12 +169,13 @@ fn cloud_event(
 ) -> Option<CloudEvent> {
     let owed = record.owed.as_deref()?;
     let life = &record.life;
+    let place = life.place.as_deref();
     Some(CloudEvent {
         session,
         ending: owed.ending,
         at_ms: owed.at_ms,
         bytes: owed.bytes,
-        location: location(record),
+        location: place.map_or_else(|| location(record), |place| place.location.clone()),
         path: record.path.as_str().to_owned(),
         object: (record.object.as_deref().cloned()).filter(|_| owed.ending.is_good()),
         // Known of a whole file only, however its session ended.

@@ -2,6 +2,7 @@
 
 use super::disk::{Disk, Manner, Parents, Place, Replace, Shelf, Standing, Sync};
 use super::error::StoreError;
+use super::record::{Record, RecordedPlace};
 use crate::bits::reply::Refusal;
 use crate::config::{Durability, Location, ObjectStore, Permissions, Policy};
 use crate::event::DiskOp;
@@ -33,6 +34,42 @@ pub fn place(location: &Location, path: &UploadPath, user: Option<&str>) -> Resu
         root: location.root,
         own: shared.as_str()[..beneath - rest].matches('/').count() + 1,
         path: path.map_err(Refusal::TargetInvalid)?,
+    })
+}
+
+/// No root has this number: the one that a record names is none of the settings any more. Nothing
+/// is found there, and nothing gets a name.
+pub const NO_ROOT: usize = usize::MAX;
+
+/// A place as a record says it.
+pub fn recorded<D: Disk>(disk: &D, location: &Location, place: &Place) -> RecordedPlace {
+    RecordedPlace {
+        location: location.prefix.clone(),
+        root: disk.path_of_root(place.root).unwrap_or_default(),
+        path: place.path.as_str().to_owned(),
+    }
+}
+
+/// Where a file is that has got its name in a folder: by its record, and only where that does not
+/// say it by the settings that hold now. `None` if new settings have made its path a folder.
+pub fn standing<D: Disk>(disk: &D, location: &Location, record: &Record) -> Option<Place> {
+    let now = place(location, &record.path, record.life.user.as_deref()).ok();
+    let Some(then) = record.life.place.as_deref() else {
+        return now;
+    };
+    let is_then = |now: &Place| {
+        let root = disk.path_of_root(now.root).unwrap_or_default();
+        root == then.root && now.path.as_str() == then.path
+    };
+    if now.as_ref().is_some_and(is_then) {
+        return now;
+    }
+    let path = UploadPath::from_text(&then.path);
+    let root = disk.root_at(&then.root).filter(|_| path.is_ok());
+    Some(Place {
+        root: root.unwrap_or(NO_ROOT),
+        path: path.unwrap_or_else(|_| record.path.clone()),
+        own: 0,
     })
 }
 

@@ -442,6 +442,15 @@ pub trait Disk: WorkFiles {
     fn is_away(&self, _place: &Place) -> bool {
         false
     }
+    /// Where a root is, absolute and without links, for whoever reads that elsewhere; `None` if it
+    /// is not open.
+    fn path_of_root(&self, _root: usize) -> Option<String> {
+        None
+    }
+    /// The root that is there ([`Disk::path_of_root`]); `None` if none is that is open.
+    fn root_at(&self, _path: &str) -> Option<usize> {
+        None
+    }
     /// Looks at a destination. Where it is asked on behalf of a publication in some manner,
     /// whatever that would fail by is an error now, before any byte is sent.
     async fn look_up(&self, place: &Place, before: Option<Manner>) -> io::Result<Standing>;

@@ -21,6 +21,7 @@
 //! Version 0.1.0 wrote `bitsd\0r2`, in which there is no `T`, and records have neither a beginning
 //! nor counts.
 
+mod place;
 mod words;
 
 use std::borrow::Cow;
@@ -43,6 +44,7 @@ use crate::custody::object::StoredObject;
 use crate::http::authorization::Scheme;
 use crate::http::digest::{Digests, Hex, parse_hex};
 use crate::http::path::UploadPath;
+pub use place::RecordedPlace;
 use words::{stamp_from_text, stamp_to_text, state_from_text, state_to_text, told_to_text};
 
 const TOMBSTONE: u8 = b'T';
@@ -118,6 +120,9 @@ pub struct Life {
     pub last_ms: u64,
     /// When its file was about to get its name, the last time that this was tried, likewise.
     pub named_ms: u64,
+    /// Where that was, or under which location it ended without a file; `None` before that, and in
+    /// records of before it was written.
+    pub place: Option<Arc<RecordedPlace>>,
     /// What its client calls itself.
     pub agent: Option<Arc<str>>,
     /// The user who made it; `None` where nobody was asked.
@@ -177,6 +182,8 @@ struct Payload<'a> {
     last: u64,
     #[serde(default, skip_serializing_if = "is_zero")]
     named: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<Cow<'a, RecordedPlace>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     agent: Option<Cow<'a, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -333,6 +340,7 @@ impl Record {
             first: self.life.first_ms,
             last: self.life.last_ms,
             named: self.life.named_ms,
+            place: self.life.place.as_deref().map(Cow::Borrowed),
             agent: self.life.agent.as_deref().map(Cow::Borrowed),
             user: self.life.user.as_deref().map(Cow::Borrowed),
             proof: (self.life.proof).map(|proof| Cow::Borrowed(proof.word())),
@@ -442,6 +450,7 @@ impl Frame<'_> {
                 first_ms: payload.first,
                 last_ms: payload.last,
                 named_ms: payload.named,
+                place: (payload.place).map(|place| Arc::new(place.into_owned())),
                 agent: payload.agent.map(|agent| agent.into()),
                 user: payload.user.map(|user| user.into()),
                 // One that only a newer version knows is nobody's loss.
@@ -509,6 +518,11 @@ mod tests {
                 first_ms: 1_700_000_000_500,
                 last_ms: 1_700_000_001_000,
                 named_ms: 1_700_000_001_500,
+                place: Some(Arc::new(RecordedPlace {
+                    location: "in".to_owned(),
+                    root: "/srv/in".to_owned(),
+                    path: "a \"b\".bin".to_owned(),
+                })),
                 agent: Some("Microsoft BITS/7.8".into()),
                 user: Some("anna".into()),
                 proof: Some(Scheme::Negotiate),

@@ -9,6 +9,7 @@
 mod aside;
 mod listing;
 mod missing;
+mod named;
 mod part;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,7 @@ use crate::http::path::UploadPath;
 use aside::{set_aside, try_to_set_aside};
 use listing::{Listed, NAMES_PER_TURN, list};
 use missing::Missing;
+use named::is_published;
 
 /// Parts that are looked at together. Their sessions are a millisecond of work for the shard.
 const PARTS_PER_TURN: usize = 128;
@@ -227,11 +229,12 @@ impl<D: Disk> Recovery<'_, D> {
             State::Sealed { .. } | State::Notified { .. } | State::Closing { .. }
         );
         let location = (self.owner.location)(&record.path);
-        let user = record.life.user.as_deref();
-        let place = destination::place(&location, &record.path, user);
-        let (true, None, Ok(place)) = (is_whole, &location.objects, place) else {
+        let (true, Some(place)) = (is_whole, self.place_of(case, &location)) else {
             return false;
         };
+        if location.objects.is_some() && !case.is_named() {
+            return false;
+        }
         if disk.is_away(&place) {
             return false;
         }
@@ -241,24 +244,20 @@ impl<D: Disk> Recovery<'_, D> {
         matches!(opened, Ok(Some((_, stat))) if is_it(&stat))
     }
 
-    /// Where the files of a session would be.
-    fn shelf_of(&self, record: &Record) -> Shelf {
-        let location = (self.owner.location)(&record.path);
-        let place = destination::place(&location, &record.path, record.life.user.as_deref());
-        place.map_or(Shelf::WORK, |place| {
-            destination::shelf(&*self.store.disk, &location, &place)
-        })
-    }
-
     /// Does with a session what the verdict says.
     async fn settle(&mut self, mut case: Case) {
         let store = self.store;
         let disk = &*store.disk;
         let name = names::part_name(case.id);
         let location = (self.owner.location)(&case.record.path);
-        let user = case.record.life.user.as_deref();
-        let place = destination::place(&location, &case.record.path, user).ok();
+        let place = self.place_of(&case, &location);
         let verdict = self.judge(&case, &location, place.as_ref()).await;
+        if let (Some(place), None) = (&place, &location.objects)
+            && case.has_found_its_name(verdict)
+        {
+            let found = destination::recorded(disk, &location, place);
+            case.record.life.place = Some(Arc::new(found));
+        }
         if case.part.is_none() && (self.owner.owes)(&location) {
             owe(&mut case.record, verdict, disk.wall_clock_ms());
         }
@@ -290,7 +289,8 @@ impl<D: Disk> Recovery<'_, D> {
                         self.report(case.id, DiskOp::SyncDestination, &error);
                         self.go_on(case, closing, 0);
                     }
-                    // Also where it was taken away, with its folder.
+                    // Also where it was taken away, with its folder, or its root with the
+                    // settings.
                     _ => self.go_on(case, state, 0),
                 }
             }
@@ -317,7 +317,7 @@ impl<D: Disk> Recovery<'_, D> {
             part: case.part.map(|part| part.bytes),
             survived: self.survived(&case.record, Some(case.shelf)),
             destination: match place {
-                Some(_) if location.objects.is_some() => Destination::Store,
+                Some(_) if location.objects.is_some() && !case.is_named() => Destination::Store,
                 Some(_) => Destination::Unseen,
                 None => Destination::Nowhere,
             },
@@ -457,11 +457,7 @@ impl<D: Disk> Recovery<'_, D> {
 /// A file got its name, and a power cut took back the record that owed for it.
 fn owe(record: &mut Record, verdict: Verdict, at_ms: u64) {
     let is_taken_back = matches!(record.state, State::Sealed { .. } | State::Notified { .. });
-    let is_published = matches!(
-        verdict,
-        Verdict::Ended(Ending::Published) | Verdict::GoOn(State::Published { .. })
-    );
-    if is_taken_back && is_published {
+    if is_taken_back && is_published(verdict) {
         record.owed = Some(Box::new(Owed {
             ending: Ending::Published,
             at_ms,

@@ -10,7 +10,7 @@ use bitsd::http::authorization::Scheme;
 use bitsd::http::digest::Algorithms;
 use bitsd::http::path::UploadPath;
 use bitsd::vault::hashing::Hashed;
-use bitsd::vault::record::{Answered, FrameReader, Frames, Life, Record};
+use bitsd::vault::record::{Answered, FrameReader, Frames, Life, Record, RecordedPlace};
 use libfuzzer_sys::fuzz_target;
 
 fn state(choice: u8, total: u64) -> State {
@@ -87,6 +87,12 @@ fuzz_target!(|input: (&str, u8, [u64; 3], u128, u128, u8, u16, &[u8])| {
             first_ms: total,
             last_ms: durable,
             named_ms: durable,
+            place: (choice % 13 == 0).then(|| {
+                std::sync::Arc::new(RecordedPlace {
+                    root: "/srv/uploads".to_owned(),
+                    ..RecordedPlace::default()
+                })
+            }),
             agent: (choice % 5 == 0).then(|| "an agent".into()),
             user: (choice % 7 == 0).then(|| "anna".into()),
             proof: Scheme::ALL.get(usize::from(choice) % 7).copied(),

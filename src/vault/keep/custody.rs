@@ -1,7 +1,10 @@
 //! What the custody ledger tells of an upload beside its bytes, and whether it was told.
 
+use std::sync::Arc;
+
 use super::Keep;
 use crate::vault::disk::Disk;
+use crate::vault::record::RecordedPlace;
 use crate::vault::store::Store;
 
 impl Keep {
@@ -10,6 +13,13 @@ impl Keep {
     pub fn note_unsettled(&self, is_unsettled: bool) {
         self.kept
             .with_record(|record| record.is_unsettled = is_unsettled);
+    }
+
+    /// The file is about to get its name there, or its session to end without one: the next record
+    /// says it, and settings that change later change nothing of it.
+    pub fn note_place(&self, place: RecordedPlace) {
+        self.kept
+            .with_record(|record| record.life.place = Some(Arc::new(place)));
     }
 
     /// Whether what goes with the file is still to be made.
