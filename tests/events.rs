@@ -124,6 +124,44 @@ fn a_file_is_told_with_its_story() {
     assert!(*time("last_byte") <= *event["time"].as_str().unwrap());
 }
 
+/// Goal: an event says where the file is, beside the path of its URL, by the settings under which
+/// it got its name. Method: nobody hears of it before its path leads to another root.
+#[test]
+fn a_file_is_told_by_the_settings_that_it_was_named_under() {
+    let (webhook, is_open) = closed();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = to(&webhook, "create_dirs = true");
+    let server = Server::with(settings.clone());
+    let first = upload(&server, "/in/a.bin", 1000);
+    let mut second = Client::create(server.address(), "/in/b.bin");
+    second.cancel().assert(200, None);
+    let other = folder.path();
+    let location = format!("[[location]]\nprefix = \"/in\"\nroot = {other:?}");
+    server.reload(&settings.file(&location).file);
+    server.wait_for_log("event=reloaded");
+    let third = upload(&server, "/in/c.bin", 1000);
+    is_open.store(true, Ordering::SeqCst);
+    let cancelled = second.session().trim_matches(['{', '}']);
+    let cancelled = format!("{cancelled}-cancelled");
+    let ids = [published(&first), cancelled, published(&third)];
+    wait_for(&webhook, &ids.clone().into());
+    let heard: Vec<Value> = webhook.heard().iter().map(event).collect();
+    let told = |id: &String| {
+        let event = heard.iter().find(|event| event["id"] == **id).unwrap();
+        assert_eq!(event["subject"], event["data"]["path"]);
+        let field = |name: &str| event["data"][name].as_str().map(str::to_owned);
+        [field("location"), field("path"), field("file_path")]
+    };
+    let expected = [
+        ["/", "in/a.bin", "in/a.bin"].map(Some),
+        [Some("/"), Some("in/b.bin"), None],
+        ["/in", "in/c.bin", "c.bin"].map(Some),
+    ];
+    for (id, expected) in ids.iter().zip(expected) {
+        assert_eq!(told(id), expected.map(|word| word.map(str::to_owned)));
+    }
+}
+
 /// As its line in the custody ledger has it.
 #[test]
 fn a_whole_file_that_was_refused_is_told_with_its_digest() {

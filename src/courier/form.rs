@@ -36,6 +36,8 @@ struct Data<'e> {
     location: String,
     path: &'e str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    file_path: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     object: Option<&'e StoredObject>,
     size: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,6 +81,7 @@ pub fn body(source: &str, event: &CloudEvent) -> Vec<u8> {
             ending: event.ending.word(),
             location: format!("/{}", event.location),
             path: &event.path,
+            file_path: event.file_path.as_deref(),
             object: event.object.as_ref(),
             size: event.bytes,
             sha256: digests.map(|digests| Hex(&digests.sha256).to_string()),
@@ -135,6 +138,7 @@ mod tests {
             bytes: 9,
             location: "in".to_owned(),
             path: "in/a \"b\".bin".to_owned(),
+            file_path: Some("a \"b\".bin".to_owned()),
             object: None,
             digests: Some(Digests {
                 sha256: [0xab; 32],
@@ -169,6 +173,7 @@ mod tests {
                 "ending": "published",
                 "location": "/in",
                 "path": "in/a \"b\".bin",
+                "file_path": "a \"b\".bin",
                 "size": 9,
                 "sha256": "ab".repeat(32),
                 "client": "192.0.2.1",

@@ -204,8 +204,10 @@ pub struct CloudEvent {
     pub bytes: u64,
     /// The prefix of its location.
     pub location: String,
-    /// The destination beneath the root.
+    /// The path of the URL.
     pub path: String,
+    /// Where the file is beneath the root of its location, if it has its name in a folder.
+    pub file_path: Option<String>,
     /// The object that the file has become, if it has.
     pub object: Option<StoredObject>,
     pub digests: Option<Digests>,

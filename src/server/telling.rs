@@ -170,6 +170,7 @@ fn cloud_event(
     let owed = record.owed.as_deref()?;
     let life = &record.life;
     let place = life.place.as_deref();
+    let is_in_folder = owed.ending == Ending::Published && record.object.is_none();
     Some(CloudEvent {
         session,
         ending: owed.ending,
@@ -177,6 +178,7 @@ fn cloud_event(
         bytes: owed.bytes,
         location: place.map_or_else(|| location(record), |place| place.location.clone()),
         path: record.path.as_str().to_owned(),
+        file_path: (place.filter(|_| is_in_folder)).map(|place| place.path.clone()),
         object: (record.object.as_deref().cloned()).filter(|_| owed.ending.is_good()),
         // Known of a whole file only, however its session ended.
         digests: record.digests(),
