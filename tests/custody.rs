@@ -382,6 +382,38 @@ fn a_digest_file_is_made_in_no_other_root_than_its_file() {
     assert_whole(&kept.ledger);
 }
 
+/// Goal: what a ledger that could not be written did not get is not forgotten. Method: uploads end
+/// without a file while its folder is away; it comes back, and then it is away until the end.
+#[test]
+fn lines_that_nobody_waits_for_are_kept_until_they_can_be_written_and_else_told() {
+    let mut kept = kept("");
+    let begun = |path: &str| {
+        let mut client = Client::create(kept.server.address(), path);
+        client.send(fragment(0..10).of(30)).assert(200, None);
+        client
+    };
+    let mut clients = ["/a.bin", "/b.bin", "/c.bin"].map(begun);
+    let away = kept.ledger.with_extension("away");
+    fs::rename(&kept.ledger, &away).unwrap();
+    clients[0].cancel().assert(200, None);
+    clients[1].cancel().assert(200, None);
+    kept.server.wait_for_log("event=custody_failed");
+    fs::rename(&away, &kept.ledger).unwrap();
+    wait_until("both have their lines", || lines(&kept.ledger).len() == 2);
+    kept.server.wait_for_log("event=custody_restored");
+    fs::rename(&kept.ledger, &away).unwrap();
+    clients[2].cancel().assert(200, None);
+    kept.server.terminate();
+    kept.server.wait();
+    let log = kept.server.log();
+    let told = log
+        .lines()
+        .find(|line| line.contains("event=custody_lines_lost"));
+    assert!(told.is_some_and(|line| line.contains("lines=1")), "{log}");
+    assert_eq!(lines(&away).len(), 2);
+    assert_whole(&away);
+}
+
 #[test]
 fn a_full_disk_of_the_ledger_is_told_as_one() {
     let folder = tempfile::tempdir().unwrap();

@@ -36,8 +36,8 @@
 //! chain has no way back.
 //!
 //! Uploads that ended without a file, and of which bytes had come, have a line too. It is written
-//! soon and promised to nobody: their clients hear their answers without it. With
-//! `durability = "none"` no line is synced, as nothing else is.
+//! soon and promised to nobody: their clients hear their answers without it. While it cannot be
+//! written it is kept in memory. With `durability = "none"` no line is synced, as nothing else is.
 //!
 //! # How it is written
 //!

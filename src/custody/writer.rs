@@ -3,8 +3,12 @@
 //! It takes all that waits, appends it in one write, and syncs once where anybody asked for that.
 //! Nobody else waits for its disk. After a failure everybody who waited hears of it; the next ones
 //! try again, and in between the thread looks by itself whether the disk is well again, and whether
-//! folder and file are still where they are looked for.
+//! folder and file are still where they are looked for. Lines that nobody waits for are kept until
+//! then, in memory: what is left of them when the server ends is lost, and told.
 
+mod kept;
+
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -58,6 +62,10 @@ pub(super) struct Writer {
     is_ahead: bool,
     /// The last write failed.
     is_failing: bool,
+    /// Lines that nobody waits for, and that could not be written so far.
+    kept: VecDeque<Wanted>,
+    /// So many lost ones the log was told of.
+    told_lost: u64,
     metrics: Arc<LedgerMetrics>,
 }
 
@@ -80,6 +88,8 @@ impl Writer {
             told_day: today(),
             is_ahead: false,
             is_failing: false,
+            kept: VecDeque::new(),
+            told_lost: 0,
             metrics,
         }
     }
@@ -128,19 +138,20 @@ impl Writer {
     /// Writes some lines, and tells everybody who waits how it went.
     fn write(&mut self, batch: Vec<Wanted>) {
         self.metrics.oldest_ms.set(batch[0].since_ms);
-        let written = self.try_write(&batch);
+        let written = self.write_kept().and_then(|()| self.try_write(&batch));
         self.note(&written);
-        for wanted in batch {
-            match (&written, wanted.tell) {
+        for mut wanted in batch {
+            match (&written, wanted.tell.take()) {
                 // Whoever asked may be gone by now.
                 (Ok(()), Some(tell)) => drop(tell.send(Ok(()))),
                 (Err(error), Some(tell)) => drop(tell.send(Err(again(error)))),
                 (Ok(()), None) => {}
-                (Err(_), None) => self.metrics.lost.add(1),
+                (Err(_), None) => self.keep_line(wanted),
             }
             self.metrics.answered.add(1);
         }
         self.metrics.oldest_ms.set(0);
+        self.tell_of_lost();
     }
 
     fn try_write(&mut self, batch: &[Wanted]) -> io::Result<()> {
@@ -341,8 +352,10 @@ impl Writer {
                 .and_then(|()| self.turn_to_today())
                 .and_then(|()| self.folder.probe());
         }
+        let looked = looked.and_then(|()| self.write_kept());
         let looked = looked.and_then(|()| self.sync());
         self.note(&looked);
+        self.tell_of_lost();
         if looked.is_err() {
             return;
         }
@@ -356,7 +369,7 @@ impl Writer {
     }
 
     fn end(&mut self) {
-        let stood = self.stand();
+        let stood = self.stand().and_then(|()| self.write_kept());
         // Wherever the last lines are.
         let synced = self.sync();
         let mut ended = stood.and(synced.as_ref().map_err(again).copied());
@@ -365,6 +378,7 @@ impl Writer {
             ended = ended.and_then(|()| self.folder.probe());
         }
         self.note(&ended);
+        self.lose_kept();
         if synced.is_ok() {
             self.remember();
             self.tell_head();
@@ -500,6 +514,7 @@ pub(super) mod tests {
     use super::super::entry::tests::{entry, scribe};
     use super::super::site::{PROBE_NAME, Site};
     use super::super::verify::{Wishes, verify};
+    use super::kept::KEPT_MAX;
     use super::*;
 
     /// The name of the day that is so many milliseconds from now.
@@ -604,6 +619,49 @@ pub(super) mod tests {
         fs::rename(&away, place.path()).unwrap();
         writer.look_around();
         assert!(!writer.is_failing);
+    }
+
+    /// What nobody waits for is kept while it cannot be written, and lost only with the process.
+    #[test]
+    fn lines_are_kept_until_they_can_be_written() {
+        let place = tempfile::tempdir().unwrap();
+        let (path, away) = (place.path().join("custody"), place.path().join("away"));
+        fs::create_dir(&path).unwrap();
+        let mut writer = live(&path, &Memory::default(), 1..=1);
+        let wanted = |number| Wanted {
+            entry: entry(number),
+            is_durable: false,
+            since_ms: 1,
+            tell: None,
+        };
+        let written = || {
+            fs::read_to_string(path.join(day_now(0)))
+                .unwrap()
+                .lines()
+                .count()
+        };
+        fs::rename(&path, &away).unwrap();
+        for number in 2..=4 {
+            writer.write(vec![wanted(number)]);
+        }
+        writer.look_around();
+        assert!(writer.is_failing);
+        fs::rename(&away, &path).unwrap();
+        writer.look_around();
+        assert_eq!((written(), writer.metrics.lost.get()), (4, 0));
+        assert_eq!(wrong(&path), [""; 0]);
+        // Before others that come, and no more of them than may be.
+        fs::rename(&path, &away).unwrap();
+        let many = (5..).map(wanted).take(KEPT_MAX + 3).collect();
+        writer.write(many);
+        assert_eq!(writer.metrics.lost.get(), 3);
+        fs::rename(&away, &path).unwrap();
+        writer.write(vec![wanted(1 << 20)]);
+        assert_eq!(written(), 4 + KEPT_MAX + 1);
+        fs::rename(&path, &away).unwrap();
+        writer.write(vec![wanted(1 << 21)]);
+        writer.end();
+        assert_eq!((writer.metrics.lost.get(), writer.told_lost), (4, 4));
     }
 
     #[test]
