@@ -677,6 +677,24 @@ fn while_the_server_stops_nobody_is_asked_again() {
     assert_eq!(backend.heard().len(), 1);
 }
 
+/// Goal: an application that takes a file away and wants it at its place hears that it cannot have
+/// both, and others are not suspected. Method: it does that, and the client asks once more.
+#[test]
+fn a_file_that_its_application_has_taken_cannot_be_published_as_well() {
+    let backend = Backend::start(|heard: &Heard, _| {
+        let _taken = std::fs::remove_file(heard.field("BITS-Request-DataFile-Name").unwrap());
+        Act::fields("BITS-Copy-File-To-Destination: 1\r\n")
+    });
+    let server = server(BY_REFERENCE, &backend, "");
+    let (mut client, answer) = upload(&server, "/a.bin", 500);
+    assert_relayed(&answer, 502);
+    server.wait_for_log("the application has taken the file away and asks for its publication");
+    assert_relayed(&client.send(fragment(0..500)), 502);
+    assert!(!server.log().contains("keep other programs out"));
+    client.cancel().assert(200, None);
+    assert_no_rubbish(&server);
+}
+
 #[test]
 fn replies_end_with_their_session_time() {
     let backend = Backend::always(Act::body(b"reply"));

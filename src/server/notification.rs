@@ -11,6 +11,7 @@ use std::rc::Rc;
 
 use super::floor::{NotifyError, Order, World};
 use super::held::Held;
+use super::left::is_by_reference;
 use super::pause::Pause;
 use crate::bits::notification::{self, Answer, Base, Judgement, Token};
 use crate::bits::reply::{Refusal, Scarce};
@@ -21,6 +22,10 @@ use crate::http::authorization::Scheme;
 use crate::vault::error::StoreError;
 use crate::vault::names;
 use crate::vault::record::Answered;
+
+/// What an application cannot mean.
+const TAKEN_AND_WANTED: &str =
+    "the application has taken the file away and asks for its publication: it may do one of them";
 
 /// What the client hears: never anything final, since the file is whole and the next attempt may
 /// succeed. `received` is the size of the file, in bytes.
@@ -104,6 +109,15 @@ impl<W: World> Held<W> {
             // Its client is gone too. The next start asks again.
             return Err(Refusal::Unavailable);
         }
+        let told = match told {
+            Ok(answer) if self.has_lost_the_file(&location, &answer).await => {
+                let told = Told::Failed(&TAKEN_AND_WANTED);
+                shard.world.emit(Event::Notified { session, told });
+                self.drop_reply().await;
+                Err(NotifyError::Malformed(TAKEN_AND_WANTED.to_owned()))
+            }
+            told => told,
+        };
         let was_asked = !matches!(told, Err(NotifyError::Busy | NotifyError::NoThread));
         let outcome = match told {
             Ok(answer) => self.heed(&location, answer).await,
@@ -119,6 +133,14 @@ impl<W: World> Held<W> {
             Ok(_) => self.work().application_pause = None,
         }
         outcome
+    }
+
+    /// Whether the application has taken the file away, whose name it was given, and asks for its
+    /// publication all the same. Found out later, that would look as if others had removed it.
+    async fn has_lost_the_file(&mut self, location: &Location, answer: &Answer) -> bool {
+        let judgement = answer.judge(self.received());
+        let is_wanted = matches!(judgement, Judgement::Accepted { copies: true, .. });
+        is_wanted && is_by_reference(location) && matches!(self.stamp().await, Ok(None))
     }
 
     fn order(&mut self, location: &Location) -> Result<Order, Refusal> {
