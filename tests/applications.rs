@@ -675,6 +675,8 @@ fn while_the_server_stops_nobody_is_asked_again() {
     asked.send(()).unwrap();
     assert_eq!(server.wait().code(), Some(0), "{}", server.log());
     assert_eq!(backend.heard().len(), 1);
+    // Nor has anybody heard that.
+    assert!(!server.log().contains("event=packet_refused"));
 }
 
 /// Goal: an application that takes a file away and wants it at its place hears that it cannot have

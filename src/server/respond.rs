@@ -217,9 +217,11 @@ impl<W: World> Exchange<W> {
                 Ok(Outcome::refused(refusal, &packet))
             }
         };
+        // A refusal behind a connection that was hung up on is heard by nobody.
+        let is_heard = |outcome: &Outcome| outcome.reply.is_ok() || !self.connection.is_hung_up();
         let outcome = match dispatched {
-            Ok(outcome) => outcome,
-            Err(Cut) => {
+            Ok(outcome) if is_heard(&outcome) => outcome,
+            Ok(_) | Err(Cut) => {
                 let path = path.as_str();
                 self.shard.world.emit(Event::BrokeOff { peer, path });
                 return Next::End;
