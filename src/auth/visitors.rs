@@ -150,7 +150,8 @@ mod tests {
         }
         let mut under_way = 0;
         loop {
-            for _ in 0..waiting {
+            let turns: u32 = waiting;
+            for _ in 0..turns {
                 match visitors.poll_turn(1, None, now_ms, Waker::noop()) {
                     Poll::Ready(PasswordTurn::Compare) => {
                         (under_way, waiting) = (under_way + 1, waiting - 1)
@@ -190,13 +191,13 @@ mod tests {
     fn whoever_waits_for_a_turn_hears_what_came_out_meanwhile() {
         let mut visitors = Visitors::new([0; 32]);
         let hash = PasswordHash::parse(HASH).unwrap();
-        let claim = Some(visitors.memory.claim("anna", b"sesame", &hash));
+        let claim = visitors.memory.claim("anna", b"sesame", &hash);
         (0..FREE - 1).for_each(|_| visitors.throttle.failed(1, 0));
         (0..2).for_each(|_| visitors.enter(1).unwrap());
-        let turn = |visitors: &mut Visitors| visitors.poll_turn(1, claim, 0, Waker::noop());
+        let turn = |visitors: &mut Visitors| visitors.poll_turn(1, Some(claim), 0, Waker::noop());
         assert_eq!(turn(&mut visitors), Poll::Ready(PasswordTurn::Compare));
         assert_eq!(turn(&mut visitors), Poll::Pending);
-        visitors.memory.keep(claim.unwrap(), 100);
+        visitors.memory.keep(claim, 100);
         visitors.leave(1, true);
         assert_eq!(turn(&mut visitors), Poll::Ready(PasswordTurn::Known));
     }

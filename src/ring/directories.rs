@@ -56,6 +56,9 @@ use unneeded::Unneeded;
 /// The default name of the work directory and of shelves, in their root.
 pub const WORK_DIR_NAME: &str = ".bitsd";
 
+/// Where a shelf stands.
+type ShelfSpot = (Shelf, Arc<Spot>);
+
 /// A root, as all shards have it open.
 #[derive(Debug)]
 pub struct Ground {
@@ -299,7 +302,7 @@ impl Directories {
     }
 
     /// What is looked at again: shelves, and roots that somebody uses.
-    pub fn spots(&self) -> (Vec<(Shelf, Arc<Spot>)>, Vec<Arc<Ground>>) {
+    pub fn spots(&self) -> (Vec<ShelfSpot>, Vec<Arc<Ground>>) {
         let roots = self
             .state()
             .roots

@@ -34,9 +34,8 @@ impl Directories {
         let before = std::mem::take(&mut self.state().unneeded);
         let (mut now, mut has_let_go) = (Unneeded::default(), false);
         for (shelf, folder) in self.unneeded() {
-            if before.busy.contains(&shelf) && !looks_at_all {
-                now.busy.insert(shelf);
-            } else if !is_empty(&folder) {
+            let was_busy = before.busy.contains(&shelf) && !looks_at_all;
+            if was_busy || !is_empty(&folder) {
                 now.busy.insert(shelf);
             } else if before.empty.contains(&shelf) && self.let_go(shelf) {
                 has_let_go = true;

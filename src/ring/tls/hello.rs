@@ -69,7 +69,10 @@ mod tests {
     fn the_version_is_that_of_the_hello_unless_an_extension_names_others() {
         const GROUPS: &[u8] = &[0, 10, 0, 2, 0, 0];
         const NEWER: &[u8] = &[0, 43, 0, 3, 2, 3, 3];
-        let one = |extension: &[u8]| [&[0, extension.len() as u8], extension].concat();
+        let one = |extension: &[u8]| {
+            let bytes = u8::try_from(extension.len()).unwrap();
+            [&[0, bytes], extension].concat()
+        };
         for (version, extensions, expected) in [
             ([3, 0], vec![], true),
             ([3, 1], vec![], true),
