@@ -148,7 +148,10 @@ fn wrong_command(error: &clap::Error) -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let format = cli::log_format::asked_for(None);
+    let format = match cli::is_for_a_server() {
+        true => cli::log_format::asked_for_by_line(),
+        false => cli::log_format::asked_for(None),
+    };
     let is_terminal = io::stderr().is_terminal();
     if format == LogFormat::Json || (cli::is_for_a_server() && !is_terminal) {
         observe::complain(format, "wrong_use", &rendered().trim());

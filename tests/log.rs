@@ -535,6 +535,7 @@ fn every_line_of_a_log_in_json_is_json() {
             "wrong_settings",
         ),
         (&["--nonsense", "--log-format", "json"], 2, "wrong_use"),
+        (&["--nonsense", "--config", config], 2, "wrong_use"),
         (
             &[
                 "--log-format",

@@ -56,6 +56,8 @@ pub enum BadAccount {
     Shared(&'static str, String, usize),
     /// What stands in the file of groups begins like a group in `allow`.
     At(String),
+    /// In `allow` it means others.
+    MeansOthers(String),
     /// The hash of this name is not one that is taken.
     Hash(String, BadHash),
     /// What follows this name is no SHA-256.
@@ -82,6 +84,10 @@ impl fmt::Display for BadAccount {
                 f,
                 "{name:?} begins with @, which is for `allow` only: here groups are called without it, and hold users, \
                  not groups"
+            ),
+            Self::MeansOthers(name) => write!(
+                f,
+                "{name:?} is no name of one user: `allow` takes * for everybody, and what begins with @ for a group"
             ),
             Self::Hash(name, why) => write!(f, "{name:?} cannot be used: {why}"),
             Self::Digest(name) => write!(
@@ -244,6 +250,7 @@ pub fn render_digest(digest: &TokenDigest) -> String {
 
 fn parse_users(text: &str) -> Result<BTreeMap<String, PasswordHash>, BadLine> {
     let read = |name: &str, rest: &str| {
+        let name = of_one_user(name)?;
         // htpasswd may have left a comment behind a second colon.
         let hash = rest.split(':').next().unwrap_or_default().trim();
         let hash = PasswordHash::parse(hash).map_err(|why| BadAccount::Hash(name.into(), why))?;
@@ -275,8 +282,17 @@ fn in_a_group(name: &str) -> Result<&str, BadAccount> {
     }
 }
 
+/// A name by which `allow` lets somebody in: it must not mean others there.
+fn of_one_user(name: &str) -> Result<&str, BadAccount> {
+    match name == "*" || name.starts_with('@') {
+        true => Err(BadAccount::MeansOthers(name.to_owned())),
+        false => Ok(name),
+    }
+}
+
 fn parse_tokens(text: &str) -> Result<BTreeMap<TokenDigest, Arc<str>>, BadLine> {
     let read = |name: &str, rest: &str| {
+        let name = of_one_user(name)?;
         // A user may have several: an old one and a new one.
         let digest = parse_digest(rest.trim()).ok_or_else(|| BadAccount::Digest(name.into()))?;
         Ok((digest, name.into()))
@@ -288,6 +304,7 @@ fn parse_tokens(text: &str) -> Result<BTreeMap<TokenDigest, Arc<str>>, BadLine> 
 
 fn parse_certificates(text: &str) -> Result<BTreeMap<TokenDigest, Arc<str>>, BadLine> {
     let read = |name: &str, rest: &str| {
+        let name = of_one_user(name)?;
         // openssl writes a colon between two bytes.
         let digits: String = rest.trim().split(':').collect();
         let digest = parse_digest(&digits).ok_or_else(|| BadAccount::Fingerprint(name.into()))?;
@@ -464,6 +481,16 @@ mod tests {
         let told = bad("", "", &format!("# x\nanna:{digest}\nbert:{digest}"));
         let expected = "this token is that of \"anna\" already (line 2)";
         assert_eq!((told.1, &*told.2), (3, expected));
+        for name in ["@ops", "*"] {
+            for (users, tokens) in [(HASH, ""), ("", &*digest)] {
+                let line = |rest: &str| match rest {
+                    "" => String::new(),
+                    rest => format!("{name}:{rest}"),
+                };
+                let told = bad(&line(users), "", &line(tokens));
+                assert!(told.2.contains("is no name of one user"), "{}", told.2);
+            }
+        }
         let told = bad("", "", "robot:secret");
         assert_eq!((told.0, told.1), (AccountFile::Tokens, 1));
         assert!(told.2.contains("bitsd token"), "{}", told.2);

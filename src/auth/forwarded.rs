@@ -153,12 +153,15 @@ pub fn client<'v>(
     let mut nearest = peer;
     let entries = told
         .rev()
-        .flat_map(|value| value.rsplit(|byte| *byte == b','));
+        .flat_map(|value| value.rsplit(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        // Elements of a list that are empty are none (RFC 9110 5.6.1.2).
+        .filter(|entry| !entry.is_empty());
     for entry in entries {
         if !trusted.hold(nearest.ip()) {
             break;
         }
-        match address(entry.trim_ascii()) {
+        match address(entry) {
             Some(address) => nearest = address,
             // "unknown", or what nobody can read.
             None => break,
@@ -317,7 +320,13 @@ mod tests {
                 "10.0.0.2:0",
             ),
             ("10.0.0.1:9", &[""], "10.0.0.1:9"),
-            ("10.0.0.1:9", &["192.0.2.7,"], "10.0.0.1:9"),
+            ("10.0.0.1:9", &[" , ,"], "10.0.0.1:9"),
+            ("10.0.0.1:9", &["192.0.2.7,"], "192.0.2.7:0"),
+            (
+                "10.0.0.1:9",
+                &["192.0.2.8, 192.0.2.7,, 10.0.0.2"],
+                "192.0.2.7:0",
+            ),
             ("10.0.0.1:9", &["192.0.2.07"], "10.0.0.1:9"),
         ] {
             let values = told.iter().map(|value| value.as_bytes());

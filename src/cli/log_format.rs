@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bitsd::config::{FILE_BYTES_MAX, LogFormat};
 use bitsd::{named_file, vigil};
 
-use super::settings::Settings;
+use super::settings::{Settings, usual_settings};
 
 /// How long a settings file that may not answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -21,6 +21,34 @@ pub fn asked_for_in_time(settings: &Settings) -> LogFormat {
         asked_for(settings.file())
     });
     known.unwrap_or_else(|_| asked_for(None))
+}
+
+/// The same where the command line is wrong: also of the settings file that it names, or that holds
+/// without one.
+pub fn asked_for_by_line() -> LogFormat {
+    let words: Vec<OsString> = std::env::args_os().collect();
+    let variable = std::env::var_os("BITSD_CONFIG").filter(|file| !file.is_empty());
+    let known = vigil::within(Instant::now() + PATIENCE, move || {
+        let named = named_by(&words, variable);
+        asked_for(named.or_else(usual_settings).as_deref())
+    });
+    known.unwrap_or_else(|_| asked_for(None))
+}
+
+/// The settings file that a command line names, or else the variable for it. One that nobody may
+/// read is as good as none.
+fn named_by(words: &[OsString], variable: Option<OsString>) -> Option<PathBuf> {
+    if words.iter().any(|word| word == "--no-config") {
+        return Some(PathBuf::new());
+    }
+    let pairs = words.windows(2);
+    let pairs = pairs.filter(|pair| pair[0] == "--config" || pair[0] == "-c");
+    let joined = words.iter().filter_map(|word| {
+        let word = word.to_str()?;
+        word.strip_prefix("--config=").map(OsString::from)
+    });
+    let named = pairs.map(|pair| pair[1].clone()).chain(joined).last();
+    named.or(variable).map(PathBuf::from)
 }
 
 /// What flags, environment or settings file ask for, in this order, whatever else is wrong with
@@ -88,6 +116,24 @@ fn is_json_in(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_settings_file_of_a_wrong_command_line_is_known() {
+        let named = |line: &str| {
+            let words: Vec<_> = line.split(' ').map(OsString::from).collect();
+            named_by(&words, Some("variable".into()))
+        };
+        for (line, file) in [
+            ("bitsd serve --nonsense", "variable"),
+            ("bitsd serve --config a --nonsense", "a"),
+            ("bitsd serve --nonsense -c a", "a"),
+            ("bitsd serve --config=a --cores x", "a"),
+            ("bitsd serve --no-config --nonsense", ""),
+        ] {
+            assert_eq!(named(line), Some(PathBuf::from(file)), "{line}");
+        }
+        assert_eq!(named_by(&[], None), None);
+    }
 
     #[test]
     fn the_form_is_known_though_the_settings_are_wrong() {

@@ -115,6 +115,11 @@ impl Settings {
     }
 }
 
+/// The settings file that is read where none is named, if there is one.
+pub fn usual_settings() -> Option<PathBuf> {
+    usual_file(Path::new(USUAL_FILE)).map(Path::to_owned)
+}
+
 /// The usual file, if something stands there. What cannot be read, or is a link that leads nowhere,
 /// is told when it is read.
 fn usual_file(path: &Path) -> Option<&Path> {

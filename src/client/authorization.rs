@@ -28,7 +28,9 @@ pub enum NotShowable {
 impl fmt::Display for NotShowable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::User => f.write_str("a user's name has no colons and no control characters"),
+            Self::User => f.write_str(
+                "a user's name is not empty, and has no colons and no control characters",
+            ),
             Self::Token => f.write_str("the file of the token holds none: a word without blanks"),
             Self::InTheClear(host) => write!(
                 f,

@@ -84,6 +84,8 @@ pub(super) enum Cause {
     MisspeltElsewhere(Place, String, &'static str, Where),
     #[error("{0}: {1} is a property of IIS; here it is {2}, which takes {3}")]
     OfIis(Place, String, &'static str, String),
+    #[error("{0}: {1} is a property of IIS; here it is {2}, which takes {3}, and {4}")]
+    OfIisElsewhere(Place, String, &'static str, String, Where),
     #[error(
         "{0}: {1} is a property of IIS, which has no place here: mount the share, and let root lead there"
     )]

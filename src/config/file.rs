@@ -197,7 +197,10 @@ impl Text {
         let key = name.to_owned();
         let is_called = |row: &&Row| row.iis.iter().any(|iis| iis.eq_ignore_ascii_case(name));
         if let Some(row) = rows().find(is_called) {
-            return Cause::OfIis(place, key, row.key, row.takes());
+            return match belongs(row) {
+                Where::Here => Cause::OfIis(place, key, row.key, row.takes()),
+                belongs => Cause::OfIisElsewhere(place, key, row.key, row.takes(), belongs),
+            };
         }
         if OF_IIS_ALONE
             .iter()

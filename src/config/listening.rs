@@ -1,5 +1,6 @@
 //! What is listened on, by flags and in all tables of the settings file.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use super::address::{conflict, taken_by_admin};
@@ -32,6 +33,8 @@ pub(super) fn refuse_repeated(
     let entries = listeners.iter().filter_map(|given| given.get("address"));
     let entries = entries.map(|entry| (entry, false));
     let admin = global.get("admin_listen").map(|entry| (entry, true));
+    // What is taken with another address, as nobody has written it.
+    let mut implied = BTreeMap::new();
     for (entry, is_admin) in entries.chain(admin) {
         let mut addresses: Vec<SocketAddr> = Vec::new();
         addresses.take(entry.value.clone());
@@ -40,11 +43,26 @@ pub(super) fn refuse_repeated(
                 true => taken_by_admin(address),
                 false => vec![address],
             };
+            let others = taken.iter().filter(|taken| **taken != address);
+            implied.extend(others.map(|other| (*other, address)));
             if let Some(why) = taken.iter().find_map(|one| conflict(&known, *one)) {
-                return Err(entry.refused(why));
+                return Err(entry.refused(as_written(why, &implied)));
             }
             known.extend(taken);
         }
     }
     Ok(())
+}
+
+/// The same of the addresses that the settings have.
+fn as_written(why: Complaint, implied: &BTreeMap<SocketAddr, SocketAddr>) -> Complaint {
+    let written = |address: SocketAddr| implied.get(&address).copied();
+    match why {
+        Complaint::ListedTwice(address) => match written(address) {
+            Some(all) => Complaint::Covered(address, all),
+            None => Complaint::ListedTwice(address),
+        },
+        Complaint::Covered(one, all) => Complaint::Covered(one, written(all).unwrap_or(all)),
+        why => why,
+    }
 }

@@ -50,6 +50,31 @@ fn an_address_that_a_flag_names_twice_is_told_as_in_the_file() {
     assert!(Config::resolve(any.with("listen", "127.0.0.1:0"), None).is_ok());
 }
 
+/// Goal: what is told of are addresses that somebody has written. Method: `[::]` means IPv4 too for
+/// the administrator's interface.
+#[test]
+fn an_address_that_all_of_ipv6_takes_in_is_told_with_that() {
+    let listen = "listen = \"127.0.0.1:2\"\n";
+    for (lines, says) in [
+        (
+            "admin_listen = [\"[::]:1\", \"127.0.0.1:1\"]",
+            "[::]:1 takes 127.0.0.1:1 in",
+        ),
+        (
+            "admin_listen = [\"127.0.0.1:1\", \"[::]:1\"]",
+            "[::]:1 takes 127.0.0.1:1 in",
+        ),
+        (
+            "admin_listen = [\"[::]:1\", \"0.0.0.0:1\"]",
+            "[::]:1 takes 0.0.0.0:1 in",
+        ),
+        ("admin_listen = \"[::]:2\"", "[::]:2 takes 127.0.0.1:2 in"),
+    ] {
+        let told = words(&format!("{listen}{lines}"));
+        assert!(told.contains(says), "{lines}: {told}");
+    }
+}
+
 #[test]
 fn flags_win_over_the_file_and_the_file_over_the_defaults() {
     let text =

@@ -88,10 +88,13 @@ pub fn hold_back() {
 }
 
 /// Lets them through, with all that has waited: to do what they do by default. But a limit on the
-/// size of files ends no command: what cannot be written is told as that.
+/// size of files ends no command: what cannot be written is told as that. Nor does what is meant for
+/// a server, and is sent to all programs of its name (`pkill -USR2 bitsd`).
 pub fn let_through() {
-    // Should that fail, the default stays.
-    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
+    for signal in [SIGXFSZ, SIGUSR2] {
+        // Should that fail, the default stays.
+        let _ = signal_hook::flag::register(signal, Arc::default());
+    }
     set_mask(libc::SIG_UNBLOCK, |signal| !stops(signal));
 }
 

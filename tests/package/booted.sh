@@ -172,9 +172,11 @@ bitsd put hello.txt http://127.0.0.1:8080/shared/a.txt
 [ "$(stat -c '%U %G %a' /var/lib/bitsd/shared/a.txt)" = "bitsd readers 640" ]
 
 step "old uploads are removed by the example"
-touch -d '100 days ago' /var/lib/bitsd/four.txt /var/lib/bitsd/.bitsd/old
+install -d -o bitsd -g bitsd /var/lib/bitsd/a-root
+touch -d '100 days ago' /var/lib/bitsd/four.txt /var/lib/bitsd/.bitsd/old /var/lib/bitsd/a-root
 systemd-tmpfiles --clean /usr/share/doc/bitsd/examples/retention.conf
 [ ! -e /var/lib/bitsd/four.txt ] && [ -e /var/lib/bitsd/hello.txt ] && [ -e /var/lib/bitsd/.bitsd/old ]
+[ -d /var/lib/bitsd/a-root ]
 rm /var/lib/bitsd/.bitsd/old
 
 step "port 80, and roots elsewhere, by the commands of the guide"

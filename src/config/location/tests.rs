@@ -444,6 +444,16 @@ fn what_a_location_does_not_take_is_refused_with_its_place() {
             "listen holds for the whole server",
         ),
         ("cleanup_interval = 1", "3:1", "holds for the whole server"),
+        (
+            "BITSCleanupCount = 12",
+            "3:1",
+            "and holds for the whole server: put it above the first table header (line 1)",
+        ),
+        (
+            "BITSAllowOverwrites = 1",
+            "3:1",
+            "here it is allow_overwrite, which takes",
+        ),
         ("strict = 1", "3:10", "it takes true or false"),
         (
             "session_timeout = \"999ms\"",
