@@ -131,6 +131,32 @@ fn a_journal_stays_within_the_limit_of_the_process() {
     }
 }
 
+/// Goal: a limit that is lowered while the server runs is told as one. Method: it is no multiple of
+/// a block, and a file goes past the page cache up to it.
+#[test]
+fn a_limit_that_is_lowered_meanwhile_is_no_fault_of_the_disk() {
+    let server = Server::start();
+    let mut client = Client::create(server.address(), "/a.bin");
+    let limit = format!("--fsize={0}:{0}", (17 << 20) + 1000);
+    let pid = server.pid().to_string();
+    let lowered = Command::new("prlimit")
+        .args(["--pid", &pid, &limit])
+        .status();
+    if !lowered.is_ok_and(|status| status.success()) {
+        return skip("limits of another process need prlimit(1)");
+    }
+    let told = client.send(fragment(0..20 << 20));
+    told.assert(500, Some(BG_E_TOO_LARGE));
+    let mut other = Client::create(server.address(), "/b.bin");
+    other.send(fragment(0..1000)).assert(200, None);
+    other.close().assert(200, None);
+    let log = server.log();
+    assert!(
+        !log.contains("put work_dir on a Linux file system"),
+        "{log}"
+    );
+}
+
 /// A check says what a start would, and both what the settings ask for.
 #[test]
 fn a_limit_on_files_that_is_less_than_the_settings_ask_for_is_told() {

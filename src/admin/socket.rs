@@ -40,12 +40,25 @@ pub enum BadDoor {
     #[error("admin_socket: {0} exists and is no socket; remove it, or name another path")]
     NoSocket(PathBuf),
     #[error(
-        "admin_socket: there can be no socket at {0} ({1}); its folder must exist and be writable for the server \
-         (systemd: RuntimeDirectory=bitsd), and its path be shorter than 108 bytes"
+        "admin_socket: there can be no socket at {0} ({1}); {remedy}", remedy = remedy_of_socket(.1)
     )]
     Socket(PathBuf, io::Error),
     #[error("admin_listen: cannot listen on {0}: {1}")]
     Address(SocketAddr, io::Error),
+}
+
+fn remedy_of_socket(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "free some space there (`df -h`, `df -i`)",
+        io::ErrorKind::QuotaExceeded => {
+            "raise the disk quota of the server's user (`quota`), or free some space"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "its file system is read-only: name another path",
+        _ => {
+            "its folder must exist and be writable for the server (systemd: RuntimeDirectory=bitsd), and its path be \
+             shorter than 108 bytes"
+        }
+    }
 }
 
 /// A socket that listens and has its name.

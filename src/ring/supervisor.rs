@@ -402,7 +402,7 @@ impl<'a> Supervisor<'a> {
         let thread = thread::Builder::new().name("successor".to_owned());
         match thread.spawn(ask) {
             Ok(_) => self.checking = Some(checking),
-            Err(error) => tell_not_replaced(&error),
+            Err(error) => tell_not_replaced(&LaunchError::Thread(error)),
         }
     }
 

@@ -57,6 +57,30 @@ pub fn file_bytes_max() -> Option<u64> {
     *LIMIT.get_or_init(|| rlimit::of(Limited::FileBytes).soft)
 }
 
+/// The same by now: somebody may have lowered it while the server runs (prlimit(1)).
+fn limit_now() -> Option<u64> {
+    rlimit::of(Limited::FileBytes).soft
+}
+
+/// How a direct write up to `end` went. The kernel cuts it off at the limit for files, and where
+/// that is no multiple of a block, the device does not take what is left: that is no fault of the
+/// file system.
+fn of_limit(
+    written: io::Result<usize>,
+    end: u64,
+    limit: impl FnOnce() -> Option<u64>,
+) -> io::Result<usize> {
+    match written {
+        Err(error)
+            if Errno::from_io_error(&error) == Some(Errno::INVAL)
+                && limit().is_some_and(|limit| end > limit) =>
+        {
+            Err(Errno::FBIG.into())
+        }
+        written => written,
+    }
+}
+
 /// How a file is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -144,8 +168,9 @@ impl RingFile {
         let (route, (written, block)) =
             if let Some((file, bytes)) = self.direct_part(&block, &range, offset) {
                 let pages = range.start..range.start + bytes;
-                let written = op::write_at(&file, block, pages, offset).await;
-                (labels::DIRECT, written)
+                let end = offset + bytes as u64;
+                let (written, block) = op::write_at(&file, block, pages, offset).await;
+                (labels::DIRECT, (of_limit(written, end, limit_now), block))
             } else if self.route == Route::Inline && self.lane.takes_writes() {
                 let written = self.write_inline(&block.bytes()[range], offset);
                 (labels::INLINE, (written, block))
@@ -183,8 +208,9 @@ impl RingFile {
         let (route, (written, block)) =
             if let Some((file, bytes)) = self.direct_part(&block, &range, offset) {
                 let pages = range.start..range.start + bytes;
-                let written = op::write_at_shown(&file, block, pages, offset, show).await;
-                (labels::DIRECT, written)
+                let end = offset + bytes as u64;
+                let (written, block) = op::write_at_shown(&file, block, pages, offset, show).await;
+                (labels::DIRECT, (of_limit(written, end, limit_now), block))
             } else if self.route == Route::Inline && self.lane.takes_writes() {
                 let written = self.write_inline(&block.bytes()[range.clone()], offset);
                 if let Ok(taken) = written {
