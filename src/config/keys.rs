@@ -516,7 +516,7 @@ const ADMIN_NAMES: Text = Text {
 const ALLOW: Text = Text {
     parse: parse_allowed,
     takes: "an array of users, `@groups`, or `*`",
-    pattern: r"^(\*|@?[^:\s]([^:]*[^:\s])?)$",
+    pattern: r"^(\*|@?[^:\s\x00-\x1f\x7f]([^:\x00-\x1f\x7f]*[^:\s\x00-\x1f\x7f])?)$",
     hint: no_hint,
 };
 const FIELD_NAME: Text = Text {

@@ -11,6 +11,8 @@ use super::quantity::{duration_pattern, in_any_case, size_pattern};
 use super::section::{SECTIONS, Scope};
 use super::table::Row;
 use super::text::Text;
+use crate::auth::certificate::Rule as CertificateRule;
+use crate::http::digest::Algorithms;
 
 /// The key that was most likely meant by a name that none has.
 pub fn setting_like(name: &str) -> Option<&'static str> {
@@ -83,12 +85,16 @@ fn schema_of(row: &'static Row) -> Json {
             }
             json!({ "anyOf": any })
         }
+        Form::Addresses if is_needed(row) => one_or_more(&text(ADDRESS)),
         Form::Addresses => one_or_several(&text(ADDRESS)),
+        Form::Words(Algorithms::WORDS) => digests(),
+        Form::Words(CertificateRule::WORDS) => one_or_more(&word(CertificateRule::WORDS)),
         Form::Words(words) => one_or_several(&word(words)),
         Form::Texts(Text { pattern, .. }) => one_or_several(&text(pattern)),
         Form::Text(Text { pattern, .. }) => text(pattern),
         Form::TextOrNone(Text { pattern, .. }) => or_none(pattern),
         Form::Directory(_) => text(DIRECTORY),
+        Form::File(_) if is_needed(row) => text(PATH),
         Form::File(_) => or_none(PATH),
         Form::Place(_) => or_none(PLACE),
         Form::Prefix => text(PREFIX),
@@ -96,6 +102,25 @@ fn schema_of(row: &'static Row) -> Json {
     let (meaning, takes, default) = (row.meaning(), row.takes(), default_of(row));
     schema["description"] = json!(format!("{meaning} Takes {takes}. Default: {default}."));
     schema
+}
+
+/// Whether its table means nothing without the key.
+fn is_needed(row: &Row) -> bool {
+    let mut sections = SECTIONS.iter();
+    sections.any(|section| section.scope == row.scope && section.needs.contains(&row.name()))
+}
+
+/// What [`Algorithms::from_words`] takes: words that make sense together.
+fn digests() -> Json {
+    let words = |words: &[&str], count: usize| {
+        let words = word(words);
+        json!({
+            "type": "array", "items": words, "minItems": count, "maxItems": count, "uniqueItems": true,
+        })
+    };
+    let alone = [Algorithms::None, Algorithms::Sha256].map(|one| one.words()[0]);
+    let both = Algorithms::Both.words();
+    json!({ "anyOf": [word(&alone), words(&alone, 1), words(both, both.len())] })
 }
 
 /// One of these, in any case. Editors offer what stands in `enum`.
@@ -118,8 +143,11 @@ fn or_none(pattern: &str) -> Json {
 const ADDRESS: &str = r"^([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]+$";
 /// A path, and none of Windows or for a shell.
 const PATH: &str = r"^([^~$\\A-Za-z]|[A-Za-z]([^:]|$)|[A-Za-z]:([^\\/]|$)|\\([^\\]|$))";
-/// The same, and not with a blank before it.
-const DIRECTORY: &str = r"^([^~$\\A-Za-z\s]|[A-Za-z]([^:]|$)|[A-Za-z]:([^\\/]|$)|\\([^\\]|$))";
+/// The same, and not with a blank before it or a control character in it.
+const DIRECTORY: &str = concat!(
+    r"^([^~$\\A-Za-z\s\x00-\x1f\x7f]|[A-Za-z]$|[A-Za-z][^:\x00-\x1f\x7f]|[A-Za-z]:[^\\/\x00-\x1f\x7f]|[A-Za-z]:$",
+    r"|\\$|\\[^\\\x00-\x1f\x7f])[^\x00-\x1f\x7f]*$"
+);
 /// A path that means the same wherever the server is started.
 const PLACE: &str = "^/";
 /// Something between slashes, and what no path of an upload has.
@@ -127,6 +155,10 @@ const PREFIX: &str = r"^[^?#\s:*<>]*[^?#\s:*<>/][^?#\s:*<>]*$";
 
 fn one_or_several(one: &Json) -> Json {
     json!({ "anyOf": [one, { "type": "array", "items": one }] })
+}
+
+fn one_or_more(one: &Json) -> Json {
+    json!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
 }
 
 #[cfg(test)]
@@ -212,7 +244,13 @@ mod tests {
                 ("anyOf", Json::Array(any)) => any.iter().any(|schema| fits(schema, value)),
                 ("minimum", min) => value.as_i64() >= min.as_i64(),
                 ("maximum", max) => value.as_i64() <= max.as_i64(),
-                ("minItems", _) => *value != json!([]),
+                ("minItems", min) => (value.as_array())
+                    .is_none_or(|items| items.len() as u64 >= min.as_u64().unwrap()),
+                ("maxItems", max) => (value.as_array())
+                    .is_none_or(|items| items.len() as u64 <= max.as_u64().unwrap()),
+                ("uniqueItems", Json::Bool(true)) => (value.as_array()).is_none_or(|items| {
+                    (1..items.len()).all(|at| !items[..at].contains(&items[at]))
+                }),
                 ("pattern", Json::String(pattern)) => {
                     let pattern = regex::Regex::new(pattern).unwrap();
                     value.as_str().is_some_and(|text| pattern.is_match(text))
@@ -260,9 +298,36 @@ mod tests {
             "[limits]\ncores = 1",
             "[[location]]\nstrict = true",
             "[[location]]\nprefix = \"a\"\ncores = 1",
+            "[[location]]\nprefix = \"a\"\nroot = \"/a\\u0007b\"",
+            "[[location]]\nprefix = \"a\"\nallow = \"a\\u0007b\"",
+            "digest = []",
+            "digest = \"sha-1\"",
+            "digest = [\"sha-1\"]",
+            "digest = [\"none\", \"sha-256\"]",
+            "digest = [\"sha-256\", \"sha-256\"]",
+            "certificate_user = []",
+            "[[listener]]\naddress = []",
+            "[[certificate]]\nchain = \"\"\nkey = \"k\"",
+            "[[certificate]]\nchain = \"c\"\nkey = \"\"",
         ] {
             assert!(!fits(&schema, &json_of(text)), "{text}");
             assert!(from_file(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_schema_takes_digests_that_make_sense_together() {
+        let schema = settings_schema();
+        for value in [
+            "\"none\"",
+            "[\"none\"]",
+            "\"SHA-256\"",
+            "[\"sha-256\"]",
+            "[\"sha-1\", \"sha-256\"]",
+        ] {
+            let text = format!("digest = {value}\n");
+            assert!(from_file(&text).is_ok(), "{text}");
+            assert!(fits(&schema, &json_of(&text)), "{text}");
         }
     }
 
@@ -409,7 +474,14 @@ mod tests {
             for text in TEXTS {
                 let read = row.form.read(Written::Text((*text).to_owned()));
                 let is_taken = fits(&schema, &json!(text));
-                assert!(read.is_err() || is_taken, "{} = {text:?}", row.key);
+                // What is needed, and what makes no sense alone, is refused when all is read.
+                let is_refused = (is_needed(row) && text.is_empty())
+                    || (row.key == "digest" && text.eq_ignore_ascii_case("sha-1"));
+                assert!(
+                    read.is_err() || is_refused || is_taken,
+                    "{} = {text:?}",
+                    row.key
+                );
             }
         }
     }
