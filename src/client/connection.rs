@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::authorization::{Authorization, NotShowable};
 use super::digest::{self, Sent};
+use super::head::is_offered;
 use super::secure::{NotSecure, Secure, Stream};
 use super::upload::Reply;
 use super::url::Url;
@@ -440,6 +441,7 @@ pub(crate) fn parse_head(bytes: &[u8]) -> Result<Option<ReplyHead>, Broken> {
             .and_then(parse_hresult)
             .or_else(|| field("BITS-Error").and_then(parse_hresult)),
         is_bits: field("BITS-Packet-Type").is_some(),
+        is_other_protocol: field("BITS-Protocol").is_some_and(|told| !is_offered(told)),
         server: field("Server").map(str::to_owned),
         location: field("Location").map(str::to_owned),
         reason: field("Bitsd-Reason").and_then(printable),

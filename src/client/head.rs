@@ -80,3 +80,10 @@ fn content_range(start: u64, end: u64, total: u64) -> String {
 
 /// BITS 1.5 Upload Protocol, the only one there is.
 pub const UPLOAD_PROTOCOL: &str = "{7df0354d-249b-430f-820d-3d2a9bef4931}";
+
+/// Whether a server names what it was offered; in any case, with or without braces (protocol.md
+/// 1.6).
+pub fn is_offered(protocol: &str) -> bool {
+    let bare = |guid: &str| guid.trim_matches(['{', '}']).to_ascii_lowercase();
+    bare(protocol) == bare(UPLOAD_PROTOCOL)
+}

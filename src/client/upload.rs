@@ -60,6 +60,8 @@ pub struct Reply {
     pub hresult: Option<u32>,
     /// Whether it has a `BITS-Packet-Type`, as every answer of a BITS server has.
     pub is_bits: bool,
+    /// It names a `BITS-Protocol`, and none that was offered.
+    pub is_other_protocol: bool,
     /// `Server`, if given.
     pub server: Option<String>,
     /// `Location`, if given.
@@ -338,6 +340,10 @@ impl Upload {
                 self.is_ping_due = false;
                 Ok(Next::Again)
             }
+            Packet::CreateSession if reply.is_other_protocol => Err(Failure::Nonsense {
+                packet: "Create-Session",
+                why: "it names a BITS-Protocol that was not offered",
+            }),
             Packet::CreateSession => {
                 let session = reply.session.clone().ok_or(Failure::Nonsense {
                     packet: "Create-Session",

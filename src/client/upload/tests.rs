@@ -19,6 +19,28 @@ fn created() -> Reply {
     }
 }
 
+#[test]
+fn a_protocol_that_was_not_offered_is_refused() {
+    for (told, is_offered) in [
+        ("{7df0354d-249b-430f-820d-3d2a9bef4931}", true),
+        ("7DF0354D-249B-430F-820D-3D2A9BEF4931", true),
+        ("{7df0354d-249b-430f-820d-3d2a9bef4932}", false),
+        ("", false),
+    ] {
+        assert_eq!(crate::client::head::is_offered(told), is_offered, "{told}");
+    }
+    let mut upload = Upload::new(100 * KIB, 40 * KIB);
+    upload.answered(&ok()).unwrap();
+    let other = Reply {
+        is_other_protocol: true,
+        ..created()
+    };
+    assert!(matches!(
+        upload.answered(&other),
+        Err(Failure::Nonsense { .. })
+    ));
+}
+
 fn at(status: u16, received: u64) -> Reply {
     Reply {
         status,
