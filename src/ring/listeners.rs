@@ -98,7 +98,7 @@ pub struct Listening {
 }
 
 /// Which of the wanted addresses each of those that were handed on is for. Port 0 is any port: it
-/// takes those that nobody names, of one port each, and that are in the way of nothing that is named:
+/// takes those that nobody names, of one port each. But none that is in the way of what is named:
 /// of a listener at another address of that port, or of the administrator's interface.
 fn assign(wanted: &[SocketAddr], admin: &[SocketAddr], handed: &[Reach]) -> Vec<Option<usize>> {
     let of_clients = wanted.iter().copied().map(Reach::of_clients);
@@ -404,7 +404,8 @@ mod tests {
         for (handed, place) in [
             ("0.0.0.0:80", Some(0)),
             ("[::]:80", Some(1)),
-            ("127.0.0.1:80", Some(2)),
+            ("127.0.0.1:82", Some(2)),
+            ("127.0.0.1:80", None),
             ("0.0.0.0:81", None),
             ("192.0.2.1:80", None),
         ] {
