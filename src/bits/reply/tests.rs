@@ -324,7 +324,7 @@ rows! {
     R::DiskAway, R::DiskAway
         => "503 Service Unavailable", None, "the disk of the upload was not there when the server started";
     R::LocationMoved, R::LocationMoved
-        => "503 Service Unavailable", None, "the location has moved to another disk than that of the uploaded bytes";
+        => "503 Service Unavailable", None, "the location is on another disk than the uploaded bytes";
 }
 
 #[test]
