@@ -198,16 +198,7 @@ pub const ROWS: &[Row] = &[
         cause: "the server's user has no right to write into the folder of the destination",
         remedy: GRANT_DESTINATION,
     },
-    Row {
-        ops: DESTINATION,
-        errnos: &[Errno::PERM],
-        hears: R::Obstructed(Obstacle::Kept),
-        heals: Never,
-        severity: Warning,
-        write: Harmless,
-        cause: Obstacle::Kept.words(),
-        remedy: of_obstacle(Obstacle::Kept),
-    },
+    obstructed(&[Errno::PERM], Obstacle::Kept),
     Row {
         ops: ANYWHERE,
         errnos: &[Errno::ROFS],
@@ -343,56 +334,11 @@ pub const ROWS: &[Row] = &[
         remedy: "upload under another name",
     },
     // -- what stands in the way of the destination
-    Row {
-        ops: DESTINATION,
-        errnos: &[Errno::XDEV],
-        hears: R::Obstructed(Obstacle::OtherMount),
-        heals: Never,
-        severity: Warning,
-        write: Harmless,
-        cause: Obstacle::OtherMount.words(),
-        remedy: of_obstacle(Obstacle::OtherMount),
-    },
-    Row {
-        ops: DESTINATION,
-        errnos: &[Errno::LOOP],
-        hears: R::Obstructed(Obstacle::LinkLoop),
-        heals: Never,
-        severity: Warning,
-        write: Harmless,
-        cause: Obstacle::LinkLoop.words(),
-        remedy: of_obstacle(Obstacle::LinkLoop),
-    },
-    Row {
-        ops: DESTINATION,
-        errnos: &[Errno::NOTDIR],
-        hears: R::Obstructed(Obstacle::NoFolder),
-        heals: Never,
-        severity: Warning,
-        write: Harmless,
-        cause: Obstacle::NoFolder.words(),
-        remedy: of_obstacle(Obstacle::NoFolder),
-    },
-    Row {
-        ops: DESTINATION,
-        errnos: &[Errno::BUSY],
-        hears: R::Obstructed(Obstacle::InUse),
-        heals: Never,
-        severity: Warning,
-        write: Harmless,
-        cause: Obstacle::InUse.words(),
-        remedy: of_obstacle(Obstacle::InUse),
-    },
-    Row {
-        ops: DESTINATION,
-        errnos: &[Errno::MLINK],
-        hears: R::Obstructed(Obstacle::FolderFull),
-        heals: Never,
-        severity: Warning,
-        write: Harmless,
-        cause: Obstacle::FolderFull.words(),
-        remedy: of_obstacle(Obstacle::FolderFull),
-    },
+    obstructed(&[Errno::XDEV], Obstacle::OtherMount),
+    obstructed(&[Errno::LOOP], Obstacle::LinkLoop),
+    obstructed(&[Errno::NOTDIR], Obstacle::NoFolder),
+    obstructed(&[Errno::BUSY], Obstacle::InUse),
+    obstructed(&[Errno::MLINK], Obstacle::FolderFull),
     Row {
         ops: DESTINATION,
         errnos: &[Errno::NAMETOOLONG],
@@ -497,6 +443,20 @@ pub const ROWS: &[Row] = &[
                  report this line",
     },
 ];
+
+/// What keeps a file from its name there, whoever sends it.
+const fn obstructed(errnos: &'static [Errno], obstacle: Obstacle) -> Row {
+    Row {
+        ops: DESTINATION,
+        errnos,
+        hears: R::Obstructed(obstacle),
+        heals: Never,
+        severity: Warning,
+        write: Harmless,
+        cause: obstacle.words(),
+        remedy: of_obstacle(obstacle),
+    }
+}
 
 const NO_MEMORY: Row = Row {
     ops: ANYWHERE,
