@@ -88,8 +88,8 @@ pub fn hold_back() {
 }
 
 /// Lets them through, with all that has waited: to do what they do by default. But a limit on the
-/// size of files ends no command: what cannot be written is told as that. Nor does what is meant for
-/// a server, and is sent to all programs of its name (`pkill -USR2 bitsd`).
+/// size of files ends no command: what cannot be written is told as that. Nor does what is meant
+/// for a server, and is sent to all programs of its name (`pkill -USR2 bitsd`).
 pub fn let_through() {
     for signal in [SIGXFSZ, SIGUSR2] {
         // Should that fail, the default stays.
