@@ -1481,7 +1481,8 @@ fn a_work_directory_that_lets_nothing_out_is_told_of() {
 }
 
 /// Goal: a root that takes no name now is told of and ends no upload. Method: it is made immutable
-/// between Create-Session and Close-Session, and then is what it was. An append-only one takes names.
+/// between Create-Session and Close-Session, and then is what it was. An append-only one takes
+/// names.
 #[test]
 fn an_immutable_root_is_not_ready_and_ends_no_upload() {
     let server = Server::start();
