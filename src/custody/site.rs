@@ -175,6 +175,20 @@ pub fn is_sealed(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::PERM.raw_os_error())
 }
 
+/// What helps where neither the disk nor the rights of the folder are to blame.
+pub(super) fn remedy_of(error: &io::Error) -> Option<&'static str> {
+    if is_sealed(error) {
+        return Some(
+            "the folder of `custody` or a file in it is append-only or immutable: \
+             `lsattr` shows it, `chattr -i -a` takes that away",
+        );
+    }
+    (error.kind() == io::ErrorKind::FileTooLarge).then_some(
+        "a limit keeps files short: raise LimitFSIZE= of the service (`ulimit -f`), and restart it; \
+         until then the file of the next day is the next that can be written",
+    )
+}
+
 /// Opens a file to read it and to append lines, and to cut off what is none; says whether the last
 /// is not possible, since it is append-only (`chattr +a`, as people do to evidence).
 ///

@@ -19,7 +19,7 @@ use super::entry::Scribe;
 use super::folder::mending::Disturbance;
 use super::folder::{Day, LedgerFolder, LedgerReadBack, day_of};
 use super::note::{HeadNote, Witness, tell_of_cut, tell_of_put_away};
-use super::site::is_sealed;
+use super::site::remedy_of;
 use super::task::{Task, Wanted};
 use crate::http::digest::Hex;
 use crate::metrics::ledger::{LedgerMetrics, LedgerTrouble};
@@ -461,20 +461,6 @@ impl Place {
         }
         changed
     }
-}
-
-/// What helps where neither the disk nor the rights of the folder are to blame.
-fn remedy_of(error: &io::Error) -> Option<&'static str> {
-    if is_sealed(error) {
-        return Some(
-            "the folder of `custody` or a file in it is append-only or immutable: \
-             `lsattr` shows it, `chattr -i -a` takes that away",
-        );
-    }
-    (error.kind() == io::ErrorKind::FileTooLarge).then_some(
-        "a limit keeps files short: raise LimitFSIZE= of the service (`ulimit -f`), and restart it; \
-         until then the file of the next day is the next that can be written",
-    )
 }
 
 fn tell_of_damage(told: &LedgerReadBack) {
