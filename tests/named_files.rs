@@ -280,7 +280,7 @@ fn a_server_whose_settings_are_emptied_keeps_them() {
     Client::create(server.address(), "/x");
 }
 
-/// What has come through a pipe comes once. Nothing comes through one that was empty from the start.
+/// What has come through a pipe comes once; through an empty one comes nothing.
 #[test]
 fn a_server_whose_settings_came_through_a_pipe_keeps_them() {
     let folder = tempfile::tempdir().unwrap();

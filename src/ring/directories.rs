@@ -192,8 +192,8 @@ impl Directories {
         !self.state().missing.is_empty()
     }
 
-    /// Opens and tries roots. Those that `is_kept` says stay as they are. One that was let go of, and
-    /// that somebody may still use, is looked for anew: another folder may be there by now.
+    /// Opens and tries roots. Those that `is_kept` says stay as they are. One that was let go of,
+    /// and that somebody may still use, is looked for anew: another folder may be there by now.
     ///
     /// # Errors
     /// [`LaunchError`]

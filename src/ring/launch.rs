@@ -71,8 +71,7 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let Some((listening, doors)) = listen(&config, &ready, &mut source)? else {
         return Ok(());
     };
-    let config = Arc::new(config);
-    let stage = watch::channel(Stage::Recover).0;
+    let (config, stage) = (Arc::new(config), watch::channel(Stage::Recover).0);
     let (senders, receivers) = mailbox::open(config.cores, config.limits.mailbox_max);
     let (allowed, beginning) = (settle_processors(&config), Beginning::of(&ready));
     probe::warn_of_surprises(&config, &listening.addresses, ready.descriptors, &allowed);
@@ -80,8 +79,7 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let (notifier, spaces) = (notifier(&config), spaces(&config, &ready.directories));
     let (courier, verifier) = (courier(&config)?, verifier(&config)?);
     let (metrics, tap) = (metrics(&config, &ready), Arc::new(Tap::default()));
-    let lookout =
-        Watch::start(&ready.directories, &metrics, &spaces).map_err(LaunchError::Thread)?;
+    let lookout = Watch::start(&ready.directories, &metrics, &spaces)?;
     let (afoot, clients, herald) = (Afoot::default(), Arc::default(), Herald::new(&metrics));
     let ledger = ledger::begin(&config, &metrics, &ready.directories.shelves(), &spaces)?;
     let objects = objects(&config, &metrics, &ready)?;
@@ -124,7 +122,6 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
         };
         seat.begin()?;
     }
-    // From here on whoever uses a root has it.
     ready.grounds.clear();
     await_shards(&alive, &config)?;
     deal_journals((&ready, &metrics), deals, news_sender.clone())?;
@@ -243,6 +240,7 @@ struct Prepared {
     descriptors: u64,
     available: Descriptors,
     directories: Arc<Directories>,
+    /// Until those who use them have them: what nobody uses is let go of.
     grounds: Vec<Arc<Ground>>,
     material: Material,
     boot: Boot,

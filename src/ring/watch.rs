@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::directories::Directories;
+use super::launch_error::LaunchError;
 use super::lookout::{Seen, Spot};
 use super::space::Spaces;
 use super::{mounts, trial, turn};
@@ -47,7 +48,7 @@ impl Watch {
         directories: &Arc<Directories>,
         metrics: &Arc<Metrics>,
         spaces: &Spaces,
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self, LaunchError> {
         let (asks, asked) = channel();
         let watchman = Watchman {
             directories: Arc::clone(directories),
@@ -59,7 +60,8 @@ impl Watch {
         };
         thread::Builder::new()
             .name("watch".to_owned())
-            .spawn(move || watchman.run(&asked))?;
+            .spawn(move || watchman.run(&asked))
+            .map_err(LaunchError::Thread)?;
         Ok(Self { asks })
     }
 

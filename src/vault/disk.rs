@@ -106,14 +106,14 @@ pub trait Log: 'static {
     /// Makes what was appended durable (`fdatasync`).
     async fn sync(&self) -> io::Result<()>;
 
-    /// Whether somebody has removed or cut it: what is appended reaches nobody any more. Asked before
-    /// each append.
+    /// Whether somebody has removed or cut it: what is appended reaches nobody any more. Asked
+    /// before each append.
     fn is_lost(&self) -> bool {
         false
     }
 
-    /// Whether the next start would find it by its name, with all that was appended. Asked once in a
-    /// while.
+    /// Whether the next start would find it by its name, with all that was appended. Asked once in
+    /// a while.
     fn is_in_place(&self) -> bool {
         true
     }

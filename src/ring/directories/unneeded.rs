@@ -47,8 +47,8 @@ impl Directories {
         has_let_go
     }
 
-    /// Lets go of the shelves that a reload has opened which came to nothing, and takes away what it
-    /// has made there. `before` is what there was before it.
+    /// Lets go of the shelves that a reload has opened which came to nothing, and takes away what
+    /// it has made there. `before` is what there was before it.
     pub fn forget_new_shelves(&self, before: &[Shelf]) {
         let _roots_stay = (self.opening.lock()).unwrap_or_else(PoisonError::into_inner);
         for (shelf, folder) in self.unneeded() {
