@@ -508,7 +508,7 @@ fn curl_uploads_with_a_ticket() {
     }
     let anna = house.anna();
     let url = format!("https://localhost:{}/a.bin", house.server.secure().port());
-    let ping = |tickets: &str| {
+    let try_ping = |tickets: &str| {
         let mut curl = house.realm.command("curl");
         let output = curl
             .args(["--silent", "--max-time", "20", "--negotiate", "--user", ":"])
@@ -525,8 +525,11 @@ fn curl_uploads_with_a_ticket() {
             .env("KRB5CCNAME", tickets)
             .output()
             .unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        // Some versions of libkrb5 crash in it now and then, whatever the server says.
+        let has_crashed = output.status.code().is_none();
+        (!has_crashed).then(|| String::from_utf8(output.stdout).unwrap())
     };
+    let ping = |tickets: &str| (0..10).find_map(|_| try_ping(tickets)).expect("curl ends");
     assert_eq!(ping(&anna.name()), "200");
     assert_eq!(ping("FILE:/nonexistent"), "401");
 }
