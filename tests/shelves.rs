@@ -293,15 +293,7 @@ fn they_wait(server: &Server, [half, whole]: &[Client; 2]) {
 /// Whoever asks what there is finds them, with the word for what they wait for.
 #[track_caller]
 fn they_are_shown(server: &Server, sessions: [&str; 2]) {
-    let ask = |words: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
-        command
-            .args(words)
-            .arg("--socket")
-            .arg(socket_of(server.root()));
-        let output = command.output().unwrap();
-        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
-    };
+    let ask = |words: &[&str]| ask(server.root(), words);
     let plain = sessions.map(|id| id.trim_matches(['{', '}']));
     let all = ask(&["sessions", "list", "--state", "awaits_disk"]);
     let is_row = |id: &str, path: &str| {
@@ -379,13 +371,13 @@ fn a_shelf_without_a_name_of_its_own_is_found_by_its_path() {
     server.stop();
 }
 
-/// What the server that this host has says to a command.
-fn ask(host: &Host, words: &[&str]) -> String {
+/// What the server with this root says to a command.
+fn ask(root: &Path, words: &[&str]) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
     let output = command
         .args(words)
         .arg("--socket")
-        .arg(socket_of(&host.root))
+        .arg(socket_of(root))
         .output()
         .unwrap();
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
@@ -412,11 +404,11 @@ fn a_disk_that_no_location_uses_is_let_go_of() {
         assert_eq!(server.log().matches("event=shelf_let_go").count(), round);
         upload(&server, &format!("/b/{round}"));
         host.mount("a");
-        ask(&host, &["reload"]);
-        let said = ask(&host, &["status"]);
+        ask(&host.root, &["reload"]);
+        let said = ask(&host.root, &["status"]);
         assert!(!said.contains("NOT READY"), "{said}");
         fs::write(host.root.with_extension("toml"), &both.file).unwrap();
-        let said = ask(&host, &["reload"]);
+        let said = ask(&host.root, &["reload"]);
         assert!(said.contains("location /a is new"), "{said}");
     }
     upload(&server, "/a/3");
@@ -444,7 +436,7 @@ fn a_disk_that_no_location_uses_is_kept_for_its_uploads() {
     assert!(!run(&["umount", text(&host.point("a"))]));
     host.mount("b");
     fs::write(host.root.with_extension("toml"), &both.file).unwrap();
-    let said = ask(&host, &["reload"]);
+    let said = ask(&host.root, &["reload"]);
     assert!(said.contains("location /a is new"), "{said}");
     finish(&host, &server, clients);
     server.stop();
@@ -457,7 +449,7 @@ fn a_reload_that_is_refused_takes_nothing_into_its_hands() {
     let missing = "[[location]]\nprefix = \"/n\"\nroot = \"/nowhere/at/all\"\n";
     let lines = host.settings(&["a", "b"]).file(missing).file;
     fs::write(host.root.with_extension("toml"), lines).unwrap();
-    let said = ask(&host, &["reload"]);
+    let said = ask(&host.root, &["reload"]);
     assert!(said.contains("/nowhere/at/all"), "{said}");
     assert_eq!(fs::read_dir(host.disk("a")).unwrap().count(), 0);
     let list = fs::read_to_string(host.root.join(".bitsd/shelves")).unwrap();

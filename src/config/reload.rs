@@ -4,7 +4,7 @@
 //! how keep their values until the next start; each row says whether it is one of them. Roots are
 //! only ever added, because sessions and open directories know them by their index.
 
-use super::keys::{Access, Config, EventSettings, Listener, Location, ROOT};
+use super::keys::{Access, Config, EventSettings, Listener, ROOT};
 use super::resolve::{holds, index_of};
 use super::table::Table;
 use super::words::ProxyProtocol;
@@ -55,8 +55,8 @@ pub fn opens_old_addresses(old: &Config, adopted: &Config, waiting: &[&str]) -> 
     locations
         .map(|location| location.prefix.as_str())
         .find_map(|prefix| {
-            let (before, now) = (&covering(old, prefix)?.access, &covering(adopted, prefix)?.access);
-            let what = asks_less(before, now)?;
+            let (before, now) = (old.location(prefix), adopted.location(prefix));
+            let what = asks_less(&before.access, &now.access)?;
             Some(format!(
                 "{key} waits for the next start, and these settings have no {what} for /{prefix}, which the ones in \
                  force have: clients would come by the old address without it. Start the server anew, or change one \
@@ -72,15 +72,6 @@ fn asks_less(before: &Access, now: &Access) -> Option<&'static str> {
     }
     let is_open = now.allow_from == Networks::default();
     (is_open && before.allow_from != Networks::default()).then_some("`allow_from`")
-}
-
-/// The location that a prefix is in; the longest ones come first.
-fn covering<'c>(config: &'c Config, prefix: &str) -> Option<&'c Location> {
-    config.locations.iter().find(|location| {
-        let rest = prefix.strip_prefix(location.prefix.as_str());
-        location.prefix.is_empty()
-            || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })
 }
 
 /// The sockets are those of the start. Whose addresses are the same has the same socket; of one

@@ -70,11 +70,11 @@ impl Directories {
     /// names are, which may be very many.
     pub fn impostor(&self, shelf: Shelf, looks_at_all: bool) -> Option<String> {
         let folder = self.shelves.get(shelf);
+        let looks_at_journals = looks_at_all && shelf == Shelf::WORK;
+        let of_journal = || looks_at_journals.then(|| impostor_of_journal(&folder))?;
         impostor_among_notes(&folder)
             .or_else(|| self.commit_in_the_way(shelf, &folder))
-            .or_else(|| {
-                impostor_of_journal(&folder).filter(|_| looks_at_all && shelf == Shelf::WORK)
-            })
+            .or_else(of_journal)
     }
 
     /// A file of ours that is not ours alone any more, in words: the next start refuses the folder
