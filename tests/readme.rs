@@ -273,8 +273,10 @@ fn row_of(refusal: &Refusal) -> &'static str {
         R::TooManyFailures { .. } => "too many wrong passwords",
         R::TicketsUnusable => "Kerberos cannot be used",
         R::TargetExists => "destination exists",
+        R::ParentMissing | R::DataVanished | R::Obstructed(Obstacle::NoFolder) => {
+            "folder of the destination is missing"
+        }
         R::AccessDenied | R::Obstructed(_) => "no permission",
-        R::ParentMissing | R::DataVanished => "folder of the destination is missing",
         R::TargetIsDirectory
         | R::TargetInvalid(_)
         | R::PacketTypeMissing

@@ -36,8 +36,12 @@ fn upload(server: &Server, path: &str) {
 /// A Create-Session is refused for good, and the log says why in these words.
 #[track_caller]
 fn assert_refused(server: &Server, path: &str, words: &[&str]) {
+    assert_answered(server, path, (403, Some(E_ACCESSDENIED)), words);
+}
+
+fn assert_answered(server: &Server, path: &str, answer: (u16, Option<&str>), words: &[&str]) {
     let mut client = Client::new(server.address(), path);
-    client.try_create().assert(403, Some(E_ACCESSDENIED));
+    client.try_create().assert(answer.0, answer.1);
     for words in words {
         server.wait_for_log(words);
     }
@@ -126,9 +130,10 @@ fn a_file_where_a_folder_is_needed_is_told_at_create() {
     fs::write(server.file("x"), "").unwrap();
     std::os::unix::fs::symlink("x", server.file("link")).unwrap();
     let said = ["a file stands where a folder", "move the file away"];
-    assert_refused(&server, "/x/a.bin", &said);
-    assert_refused(&server, "/x/y/a.bin", &said);
-    assert_refused(&server, "/link/y/a.bin", &said);
+    for path in ["/x/a.bin", "/x/y/a.bin", "/link/y/a.bin"] {
+        // As where there is no folder at all.
+        assert_answered(&server, path, (404, None), &said);
+    }
 }
 
 #[test]

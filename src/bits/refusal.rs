@@ -262,6 +262,10 @@ impl Refusal {
             Self::LengthRequired => (411, Some(E_INVALIDARG)),
             // The client reads the challenge, and comes back with an answer where it has one.
             Self::Unauthorized(_) => (401, None),
+            // As where there is no folder at all: to Windows both are a path that is not found.
+            Self::ParentMissing | Self::DataVanished | Self::Obstructed(Obstacle::NoFolder) => {
+                (404, None)
+            }
             Self::NotAllowed
             | Self::InTheClear
             | Self::FromElsewhere
@@ -273,7 +277,6 @@ impl Refusal {
             | Self::TargetExists
             | Self::AccessDenied
             | Self::Obstructed(_) => (403, Some(E_ACCESSDENIED)),
-            Self::ParentMissing | Self::DataVanished => (404, None),
             Self::FragmentTooLarge { .. } => (413, None),
             Self::Gap { .. } => (416, None),
             Self::SessionNotFound => (500, Some(BG_E_SESSION_NOT_FOUND)),

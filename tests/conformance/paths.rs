@@ -242,6 +242,11 @@ fn a_file_is_no_folder() {
         std::fs::write(server.file("in"), "a file").unwrap();
         let answer = Client::new(server.address(), "/in/a.bin").try_create();
         assert_eq!(answer.status, 404, "{settings}: {answer:?}");
+        let reason = answer.field("Bitsd-Reason").unwrap_or_default();
+        assert!(
+            reason.starts_with("a file stands where a folder"),
+            "{settings}: {answer:?}"
+        );
     }
 }
 
