@@ -151,7 +151,8 @@ impl Shelves {
             folder: work.folder.clone(),
             spot: Arc::clone(&work.spot),
             is_remote: work.is_remote,
-            log: work.log,
+            // What has its name on that disk is synced by itself.
+            log: None,
             is_let_go: true,
         };
         let before = std::mem::replace(&mut folders[usize::from(shelf.0)], stand_in);

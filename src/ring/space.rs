@@ -101,12 +101,10 @@ impl Spaces {
     /// Looks only at file systems of these directories from now on, and at that of the ledger:
     /// whoever looks at one keeps it from being unmounted.
     pub fn keep_only(&self, directories: &[Arc<OwnedFd>]) {
-        let devices: io::Result<Vec<_>> = (directories.iter())
-            .map(|directory| device_of(directory))
-            .collect();
-        if let Ok(devices) = devices {
-            (self.all()).retain(|known| known.has_ledger || devices.contains(&known.device));
-        }
+        let devices = directories.iter().map(|directory| device_of(directory));
+        // Of one that cannot tell nobody looks any more: whoever needs it asks again.
+        let devices: Vec<_> = devices.filter_map(Result::ok).collect();
+        (self.all()).retain(|known| known.has_ledger || devices.contains(&known.device));
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Known>> {

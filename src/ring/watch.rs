@@ -7,12 +7,12 @@
 //! | renamed, replaced, hidden by a mount | new uploads and publications are refused as transient, until it is back | new uploads are refused as transient, until it is back; those under way go on in the folder that was opened |
 //! | removed | the same | it is made again and locked, the journals are written anew from memory; the bytes of unfinished uploads are lost with their files, and their clients begin again |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -57,6 +57,7 @@ impl Watch {
             told: BTreeMap::new(),
             impostors: BTreeMap::new(),
             looks: 0,
+            let_go_at: Instant::now(),
         };
         thread::Builder::new()
             .name("watch".to_owned())
@@ -83,6 +84,8 @@ struct Watchman {
     /// What is in the place of a file of ours in a folder, as it was last told.
     impostors: BTreeMap<PathBuf, String>,
     looks: u64,
+    /// When it was looked at last which shelves nobody needs.
+    let_go_at: Instant,
 }
 
 impl Watchman {
@@ -105,11 +108,15 @@ impl Watchman {
 
     fn look(&mut self) {
         self.looks += 1;
-        if (self.directories).let_go_of_unneeded(self.looks_at_all()) {
-            let shelves = self.directories.shelves().descriptors();
-            self.spaces.keep_only(&shelves);
-        }
+        self.let_go();
         let (shelves, roots) = self.directories.spots();
+        let paths = (shelves.iter().map(|(_, spot)| spot.path()))
+            .chain(roots.iter().map(|root| root.spot.path()));
+        let paths: BTreeSet<_> = paths.collect();
+        // Of those that were let go of nothing is told any more.
+        self.told.retain(|path, _| paths.contains(path.as_path()));
+        self.impostors
+            .retain(|path, _| paths.contains(path.as_path()));
         let frozen = mounts::frozen();
         for spot in
             (shelves.iter().map(|(_, spot)| &**spot)).chain(roots.iter().map(|root| &root.spot))
@@ -128,6 +135,21 @@ impl Watchman {
             self.tell("root", &root.spot, wrong);
         }
         self.try_disks();
+    }
+
+    /// Lets go of shelves that nobody needs. Not before all is read back, which is by the numbers
+    /// of shelves; and no sooner than in an interval, however often somebody asks for a look.
+    fn let_go(&mut self) {
+        let mut shards = self.metrics.shards.iter();
+        if self.let_go_at.elapsed() < INTERVAL || shards.any(|it| it.is_recovering.get() != 0) {
+            return;
+        }
+        self.let_go_at = Instant::now();
+        let looks_at_all = self.looks_at_all();
+        if self.directories.let_go_of_unneeded(looks_at_all) {
+            let shelves = self.directories.shelves().descriptors();
+            self.spaces.keep_only(&shelves);
+        }
     }
 
     /// Where a disk has refused an upload, finds out whether it still would.

@@ -10,6 +10,7 @@ use crate::ring::owner::holds_sessions;
 use crate::ring::work_folder::WorkFolder;
 use crate::vault::disk::Shelf;
 use crate::vault::names::{LOCK_NAME, OWNER_NAME, TRIAL_NAME};
+use crate::vigil;
 
 /// Those that no root needs, as the last look has found them.
 #[derive(Debug, Default)]
@@ -25,19 +26,14 @@ impl Directories {
     /// the last look: what a shard had begun there is done, or has left a file. The busy ones are
     /// looked at only where `looks_at_all`. Whether there were any.
     pub fn let_go_of_unneeded(&self, looks_at_all: bool) -> bool {
-        // A root that is opened just now may be about to need one.
-        let _roots_stay = match self.opening.try_lock() {
-            Ok(lock) => lock,
-            Err(TryLockError::Poisoned(lock)) => lock.into_inner(),
-            Err(TryLockError::WouldBlock) => return false,
-        };
         let before = std::mem::take(&mut self.state().unneeded);
         let (mut now, mut has_let_go) = (Unneeded::default(), false);
+        // Their disks may hang, having been taken out for that: nobody who opens a root waits.
         for (shelf, folder) in self.unneeded() {
             let was_busy = before.busy.contains(&shelf) && !looks_at_all;
             if was_busy || !is_empty(&folder) {
                 now.busy.insert(shelf);
-            } else if before.empty.contains(&shelf) && self.let_go(shelf) {
+            } else if before.empty.contains(&shelf) && self.let_go_if_unneeded(shelf) {
                 has_let_go = true;
             } else {
                 now.empty.insert(shelf);
@@ -45,6 +41,17 @@ impl Directories {
         }
         self.state().unneeded = now;
         has_let_go
+    }
+
+    fn let_go_if_unneeded(&self, shelf: Shelf) -> bool {
+        // A root that is opened just now may be about to need it.
+        let _roots_stay = match self.opening.try_lock() {
+            Ok(lock) => lock,
+            Err(TryLockError::Poisoned(lock)) => lock.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        let is_unneeded = (self.unneeded().iter()).any(|(unneeded, _)| *unneeded == shelf);
+        is_unneeded && self.let_go(shelf)
     }
 
     /// Lets go of the shelves that a reload has opened which came to nothing, and takes away what
@@ -99,5 +106,6 @@ impl Directories {
 
 /// Whether nothing of a session is on a shelf, as far as its disk can tell.
 fn is_empty(folder: &WorkFolder) -> bool {
-    matches!(holds_sessions(folder), Ok(false))
+    let holds = vigil::at(folder.path(), || holds_sessions(folder));
+    matches!(holds, Ok(false))
 }
