@@ -29,8 +29,8 @@ use table::ROWS;
 pub use remedies::RAISE_FILE_SIZE;
 
 pub use found::{
-    Blocked, DiskAway, Displaced, LeftOnOtherDisk, NotOurs, PartChanged, PartTouched, SyncNotBegun,
-    Unmovable, is_not_ours, is_part_changed, obstacle_in,
+    Blocked, DiskAway, Displaced, LeftOnOtherDisk, NamedElsewhere, NotOurs, PartChanged,
+    PartTouched, SyncNotBegun, Unmovable, is_not_ours, is_part_changed, obstacle_in,
 };
 
 use crate::bits::reply::{Obstacle, Refusal, Scarce};
@@ -98,7 +98,9 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     if error.get_ref().is_some_and(|inner| inner.is::<DiskAway>()) {
         return disk_away();
     }
-    if (error.get_ref()).is_some_and(|inner| inner.is::<LeftOnOtherDisk>()) {
+    if (error.get_ref())
+        .is_some_and(|inner| inner.is::<LeftOnOtherDisk>() || inner.is::<NamedElsewhere>())
+    {
         return location_moved();
     }
     if let Some(SyncNotBegun(why)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {

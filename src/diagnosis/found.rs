@@ -112,6 +112,12 @@ pub struct DiskAway;
 #[error("the bytes of the upload are in {0}, and no file can be moved from there to its location")]
 pub struct LeftOnOtherDisk(pub String);
 
+/// A file has its name beneath a root that is none of the settings any more: on which disk that has
+/// to be made durable is not known.
+#[derive(Debug, Error)]
+#[error("{0} has its name beneath a root that the settings do not name any more")]
+pub struct NamedElsewhere(pub String);
+
 /// What a sync needs could not be had, and none was begun: no bytes are in doubt.
 #[derive(Debug, Error)]
 #[error("the file `commit` cannot be written: {0}")]

@@ -1,10 +1,13 @@
 //! Where an upload goes, whether it may go there, and how files get their names there.
 
+use std::io;
+
 use super::disk::{Disk, Manner, Parents, Place, Replace, Shelf, Standing, Sync};
 use super::error::StoreError;
 use super::record::{Record, RecordedPlace};
 use crate::bits::reply::Refusal;
 use crate::config::{Durability, Location, ObjectStore, Permissions, Policy};
+use crate::diagnosis::NamedElsewhere;
 use crate::event::DiskOp;
 use crate::http::path::{BadTarget, UploadPath};
 
@@ -40,6 +43,17 @@ pub fn place(location: &Location, path: &UploadPath, user: Option<&str>) -> Resu
 /// No root has this number: the one that a record names is none of the settings any more. Nothing
 /// is found there, and nothing gets a name.
 pub const NO_ROOT: usize = usize::MAX;
+
+/// Why a name at that place cannot be made durable: nobody knows on which disk it is. The session
+/// stays as it is, until its root is back.
+pub fn away(place: &Place) -> io::Result<()> {
+    match place.root {
+        NO_ROOT => Err(io::Error::other(NamedElsewhere(
+            place.path.as_str().to_owned(),
+        ))),
+        _ => Ok(()),
+    }
+}
 
 /// A place as a record says it.
 pub fn recorded<D: Disk>(disk: &D, location: &Location, place: &Place) -> RecordedPlace {
@@ -163,4 +177,30 @@ pub async fn check_destination<D: Disk>(
         Standing::NoParent if !policy.create_dirs => Err(Refusal::ParentMissing),
         Standing::File { .. } | Standing::NoParent | Standing::Free => Ok(()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnosis::diagnose;
+
+    /// Goal: no name is taken for durable of which nobody knows the disk. The session waits until
+    /// the settings name its root again, and its client comes back.
+    #[test]
+    fn a_name_beneath_a_root_that_is_gone_waits_for_it() {
+        let path = UploadPath::from_text("in/a.bin").unwrap();
+        let at = |root| {
+            let path = path.clone();
+            away(&Place { root, path, own: 0 })
+        };
+        assert!(at(0).is_ok());
+        let error = at(NO_ROOT).unwrap_err();
+        assert!(error.to_string().starts_with("in/a.bin "), "{error}");
+        let found = diagnose(DiskOp::SyncDestination, &error);
+        assert_eq!(
+            (found.hears, found.poisons),
+            (Refusal::LocationMoved, false)
+        );
+        assert!(found.remedy.contains("`root` back"), "{}", found.remedy);
+    }
 }

@@ -282,15 +282,18 @@ impl<D: Disk> Recovery<'_, D> {
                 let Some(place) = place else {
                     return;
                 };
-                match disk.sync_destination(&place).await {
+                let synced = match destination::away(&place) {
+                    Ok(()) => disk.sync_destination(&place).await,
+                    away => away,
+                };
+                match synced {
                     // It is tried again when all are read back, and later.
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         let closing = case.record.state;
                         self.report(case.id, DiskOp::SyncDestination, &error);
                         self.go_on(case, closing, 0);
                     }
-                    // Also where it was taken away, with its folder, or its root with the
-                    // settings.
+                    // Also where it was taken away, with its folder.
                     _ => self.go_on(case, state, 0),
                 }
             }
