@@ -170,9 +170,32 @@ pub(super) struct Place {
 impl Place {
     /// The line, without what its URLs must not show.
     fn line_text(&self) -> String {
-        let pieces = self.text.trim().split_inclusive(['"', '\'']);
+        let line = without_users(self.text.trim());
+        let pieces = line.split_inclusive(['"', '\'']);
         pieces.map(shown).collect()
     }
+}
+
+/// A quote in a password is perhaps what makes the line no TOML, so where a URL ends is not known:
+/// nothing is shown of it up to the last `@` before the next one.
+fn without_users(line: &str) -> String {
+    let slashes = ['/', '\\'];
+    let colon_of_url = |text: &str| {
+        let mut colons = text.match_indices(':').map(|(at, _)| at);
+        colons.find(|at| text[at + 1..].starts_with(slashes))
+    };
+    let (mut shown, mut rest) = (String::new(), line);
+    while let Some(colon) = colon_of_url(rest) {
+        let behind = rest[colon + 1..].trim_start_matches(slashes);
+        shown.push_str(&rest[..rest.len() - behind.len()]);
+        let (url, next) = behind.split_at(colon_of_url(behind).unwrap_or(behind.len()));
+        match url.rfind('@') {
+            Some(last) => shown.extend(["\u{2026}", &url[last..]]),
+            None => shown.push_str(url),
+        }
+        rest = next;
+    }
+    shown + rest
 }
 
 /// What stands between quotes, or would if they were all there.

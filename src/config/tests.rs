@@ -692,6 +692,15 @@ fn a_line_that_cannot_be_read_is_shown_without_the_secrets_of_its_urls() {
             "nats = [\"nats://a\", \"nats://anna:sesame@h\"",
             "in: nats = [\"nats://a\", \"nats://\u{2026}@h\"",
         ),
+        // One that a quote in the password has made so.
+        (
+            "webhook = \"http://anna:sesame\"sesame@h/x\"",
+            "in: webhook = \"http://\u{2026}@h/x\"",
+        ),
+        (
+            "nats = [nats://a, nats://anna:sesame@h]",
+            "in: nats = [nats://a, nats://\u{2026}@h]",
+        ),
         (
             "webhook = \"http://h/x?token=sesame",
             "in: webhook = \"http://h/x?\u{2026}",
