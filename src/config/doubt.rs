@@ -11,6 +11,8 @@ mod around;
 mod folders;
 mod idle;
 
+pub(super) use around::lets_in_others;
+
 use super::keys::{Config, Listener, Location, ROOT_DEFAULT};
 use super::words::ProxyProtocol;
 use crate::auth::accounts::Accounts;

@@ -4,11 +4,11 @@
 //! how keep their values until the next start; each row says whether it is one of them. Roots are
 //! only ever added, because sessions and open directories know them by their index.
 
-use super::keys::{Access, Config, EventSettings, Listener, ROOT};
+use super::doubt::lets_in_others;
+use super::keys::{Config, EventSettings, Listener, ROOT};
 use super::resolve::{holds, index_of};
 use super::table::Table;
 use super::words::ProxyProtocol;
-use crate::auth::networks::Networks;
 
 /// The configuration that a running server goes over to, and the keys of `new` that wait for a
 /// restart.
@@ -46,32 +46,21 @@ pub fn adopt(old: &Config, new: Config) -> (Config, Vec<&'static str>) {
     (adopted, waiting)
 }
 
-/// Why new settings cannot hold while the server keeps its old addresses: they ask less of clients
+/// Why new settings cannot hold while the server keeps its old addresses: they let in others
 /// somewhere, perhaps because nobody else reaches the addresses that wait for the next start.
 pub fn opens_old_addresses(old: &Config, adopted: &Config, waiting: &[&str]) -> Option<String> {
     let waits = |key: &&str| ["listen", "listener"].contains(key);
     let key = waiting.iter().find(|key| waits(key))?;
-    let locations = old.locations.iter().chain(&adopted.locations);
-    locations
-        .map(|location| location.prefix.as_str())
-        .find_map(|prefix| {
-            let (before, now) = (old.location(prefix), adopted.location(prefix));
-            let what = asks_less(&before.access, &now.access)?;
-            Some(format!(
-                "{key} waits for the next start, and these settings have no {what} for /{prefix}, which the ones in \
-                 force have: clients would come by the old address without it. Start the server anew, or change one \
-                 after the other"
-            ))
-        })
-}
-
-/// What is not asked of clients any more.
-fn asks_less(before: &Access, now: &Access) -> Option<&'static str> {
-    if !before.auth.is_empty() && now.auth.is_empty() {
-        return Some("`auth`");
-    }
-    let is_open = now.allow_from == Networks::default();
-    (is_open && before.allow_from != Networks::default()).then_some("`allow_from`")
+    let mut locations = old.locations.iter().chain(&adopted.locations);
+    let opened = locations.find(|location| {
+        let prefix = &location.prefix;
+        lets_in_others(adopted.location(prefix), old.location(prefix))
+    })?;
+    Some(format!(
+        "{key} waits for the next start, and these settings let in others at /{} than the ones in force, by auth, allow \
+         or allow_from: they would come by the old address. Start the server anew, or change one after the other",
+        opened.prefix
+    ))
 }
 
 /// The sockets are those of the start. Whose addresses are the same has the same socket; of one

@@ -131,7 +131,7 @@ fn way_into(config: &Config, outer: &Location, rest: &Path) -> Option<String> {
 
 /// Whether the first lets in others than the second. What it asks for less in one way it may ask
 /// for more in the other: the network may say who comes, or a name.
-fn lets_in_others(outer: &Location, inner: &Location) -> bool {
+pub fn lets_in_others(outer: &Location, inner: &Location) -> bool {
     let is_used = outer.is_enabled || outer.download != Download::None;
     let (of_outer, of_inner) = (&outer.access, &inner.access);
     let by_name = asks_less(of_outer, of_inner) && of_outer.allow_from.cover(&of_inner.allow_from);
