@@ -246,9 +246,7 @@ impl Resting {
         let mut ended = (**record).clone();
         if owes && ended.owed.is_none() {
             if ending != Ending::Published {
-                let location = location.prefix.clone();
-                let place = RecordedPlace::default();
-                ended.life.place = Some(Arc::new(RecordedPlace { location, ..place }));
+                ended.life.place = Some(Arc::new(RecordedPlace::of_end(&location.prefix)));
             }
             ended.owed = Some(Box::new(Owed {
                 ending,

@@ -112,9 +112,8 @@ impl<W: World> Held<W> {
     /// Before a record that owes an event of an end without a file: under which location.
     pub(super) fn note_place_of_end(&mut self, ending: Ending) {
         if ending != Ending::Published && !self.keep().has_name() {
-            let location = self.location().prefix.clone();
-            let place = RecordedPlace::default();
-            self.keep().note_place(RecordedPlace { location, ..place });
+            let place = RecordedPlace::of_end(&self.location().prefix);
+            self.keep().note_place(place);
         }
     }
 

@@ -19,3 +19,13 @@ pub struct RecordedPlace {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub path: String,
 }
+
+impl RecordedPlace {
+    /// Of a session that ended without a file, beneath this prefix.
+    pub fn of_end(location: &str) -> Self {
+        Self {
+            location: location.to_owned(),
+            ..Self::default()
+        }
+    }
+}
