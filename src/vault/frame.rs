@@ -19,8 +19,8 @@ use std::ops::Range;
 
 use crate::bits::session_id::SessionId;
 
-/// Bytes of a payload at the most: a path and a URL of 2,200 bytes, each escaped, and room.
-pub const PAYLOAD_BYTES_MAX: usize = 32 * 1024;
+/// Bytes of a payload at the most: texts of a request and paths of the host, all escaped, and room.
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// All but the last byte, which is the version.
 const MAGIC: &[u8; 7] = b"bitsd\0r";
 // Two bits from the one before: a flipped bit makes no other version of it.
@@ -55,7 +55,7 @@ pub fn append(
     let payload_len = frame.len() - HEADER_BYTES;
     assert!(
         payload_len <= PAYLOAD_BYTES_MAX,
-        "path and URL are at most 2,200 bytes each"
+        "each text of a record has a bound"
     );
     let payload_len = u32::try_from(payload_len).expect("checked above");
     frame[32..36].copy_from_slice(&payload_len.to_le_bytes());

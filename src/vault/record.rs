@@ -755,10 +755,11 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_path_and_url_fit_a_frame() {
+    fn the_longest_texts_fit_a_frame() {
         let segment = "a".repeat(250);
         let text = [segment.as_str(); 8].join("/");
         let path = UploadPath::from_text(&text).unwrap();
+        let usual = record(State::NEW);
         let record = Record {
             path,
             answer: Some(Box::new(Answered {
@@ -766,13 +767,28 @@ mod tests {
                 static_url: Some("\"".repeat(2_200)),
                 is_safe: false,
             })),
+            life: Life {
+                // A path of the kernel's PATH_MAX, of letters that JSON writes with six.
+                place: Some(Arc::new(RecordedPlace {
+                    location: text.clone(),
+                    root: "\u{1}".repeat(4_095),
+                    path: text,
+                })),
+                agent: Some("\"".repeat(64).into()),
+                user: Some("\"".repeat(256).into()),
+                certificate: Some(Arc::new(ShownCertificate {
+                    subject: "\u{1}".repeat(256),
+                    sha256: [0xcd; 32],
+                })),
+                ..usual.life.clone()
+            },
             object: Some(Box::new(StoredObject {
                 bucket: "b".repeat(63),
                 key: "\"".repeat(1_024),
                 version: Some("\"".repeat(1_024)),
                 etag: Some("\"".repeat(1_024)),
             })),
-            ..record(State::NEW)
+            ..usual
         };
         let frame = record.encode(ID, 1);
         assert_eq!(Frames::of(&frame).next().unwrap().record(), Some(record));
