@@ -45,7 +45,9 @@ fn named_by(words: &[OsString], variable: Option<OsString>) -> Option<PathBuf> {
     let pairs = pairs.filter(|pair| pair[0] == "--config" || pair[0] == "-c");
     let joined = words.iter().filter_map(|word| {
         let word = word.to_str()?;
-        word.strip_prefix("--config=").map(OsString::from)
+        let file = word.strip_prefix("--config=");
+        let file = file.or_else(|| word.strip_prefix("-c").filter(|file| !file.is_empty()));
+        file.map(|file| OsString::from(file.strip_prefix('=').unwrap_or(file)))
     });
     let named = pairs.map(|pair| pair[1].clone()).chain(joined).last();
     named.or(variable).map(PathBuf::from)
@@ -128,6 +130,8 @@ mod tests {
             ("bitsd serve --config a --nonsense", "a"),
             ("bitsd serve --nonsense -c a", "a"),
             ("bitsd serve --config=a --cores x", "a"),
+            ("bitsd serve -ca --cores x", "a"),
+            ("bitsd serve -c=a --cores x", "a"),
             ("bitsd serve --no-config --nonsense", ""),
         ] {
             assert_eq!(named(line), Some(PathBuf::from(file)), "{line}");
