@@ -146,7 +146,8 @@ impl<W: World> Held<W> {
     async fn write_digest_file(&mut self, place: &Place, text: &[u8]) -> io::Result<Named> {
         let shard = Rc::clone(&self.shard);
         let (disk, policy) = (&*shard.world, &self.location().policy);
-        let (shelf, name) = (self.keep().shelf(), names::digest_name(self.id()));
+        // The file may be on another disk than that of its upload's shelf, which is let go of.
+        let (shelf, name) = (disk.shelf(place), names::digest_name(self.id()));
         // What a crash has left.
         disk.remove(shelf, &name).await?;
         let written = async {
