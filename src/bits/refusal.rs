@@ -396,8 +396,8 @@ impl Refusal {
         }
     }
 
-    /// The words of those that tell no value.
-    fn words(&self) -> &'static str {
+    /// The words of those that tell no value; `refused` of all others.
+    pub fn words(&self) -> &'static str {
         match self {
             Self::PacketTypeMissing => "no BITS-Packet-Type",
             Self::PacketTypeUnknown => "unknown BITS-Packet-Type",

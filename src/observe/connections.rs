@@ -136,9 +136,8 @@ fn log_head(shard: usize, event: &Event<'_>) {
     match event {
         Event::BadRequest { peer, seen, why } => {
             let cause = Cause {
-                kind: Kind::RequestRefused,
                 status: why.status(),
-                code: 0,
+                ..Cause::of(Kind::RequestRefused)
             };
             let (target, looks_like) = (stranger::target(seen).map(in_short), stranger::name(seen));
             let target = target.as_deref();

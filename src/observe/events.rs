@@ -230,6 +230,7 @@ fn log_disk(shard: usize, op: DiskOp, session: Option<SessionId>, error: &io::Er
     };
     let of_op = Cause {
         code: op as u32 + 1,
+        why: cause,
         ..Cause::of(Kind::DiskFailed)
     };
     if !may(level, of_op) {

@@ -1,7 +1,7 @@
 //! How often a client can make the server say something.
 //!
-//! Two bounds, both of the whole process. **Per cause** (the kind of line, and what the client
-//! heard): a burst of 100 lines, then ten a second. **Per client, path and cause**: one line a
+//! Two bounds, both of the whole process. **Per cause** (the kind of line, what the client heard,
+//! and why): a burst of 100 lines, then ten a second. **Per client, path and cause**: one line a
 //! minute, because who is refused tries again. What is left out is counted, and the count is told:
 //! once a second for causes, after the minute for repetitions.
 //!
@@ -10,8 +10,8 @@
 
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use rustix::time::{ClockId, clock_gettime};
 use tracing::{Level, enabled};
@@ -23,19 +23,18 @@ pub const PER_SECOND: u64 = 10;
 /// For how long a repetition is left out.
 pub const REPEAT_MS: u64 = 60_000;
 
-/// Causes that are told apart: kinds of lines and statuses together are fewer.
-const CAUSES_MAX: usize = 128;
+/// Causes that are told apart: more than there are reasons for a refusal and kinds of lines.
+const CAUSES_MAX: usize = 256;
 /// Clients, paths and causes that are remembered.
 const REPEATS_MAX: usize = 1_024;
 /// Milliseconds that a line costs.
 const COST_MS: u64 = 1_000 / PER_SECOND;
 
 /// Kinds of lines that a client can cause without end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A head that was refused.
-    RequestRefused = 1,
+    RequestRefused,
     /// A packet that was refused.
     PacketRefused,
     /// A download that is not for whoever asked for it.
@@ -77,29 +76,6 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 20] = [
-        Self::RequestRefused,
-        Self::PacketRefused,
-        Self::DownloadRefused,
-        Self::EndedEarly,
-        Self::ConnectionRefused,
-        Self::AcceptFailed,
-        Self::ConnectionEnded,
-        Self::SessionEnded,
-        Self::DiskFailed,
-        Self::NotTaken,
-        Self::SignalIgnored,
-        Self::Stalled,
-        Self::NotGiven,
-        Self::StagedUnnamed,
-        Self::CaseDiffers,
-        Self::HandshakeFailed,
-        Self::NotLetIn,
-        Self::TicketRefused,
-        Self::TicketsUnusable,
-        Self::FileCut,
-    ];
-
     /// The word of such lines.
     pub const fn event(self) -> &'static str {
         match self {
@@ -139,13 +115,16 @@ pub fn may(level: Level, cause: Cause) -> bool {
 }
 
 /// Why a line is written: what is limited.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cause {
     pub kind: Kind,
     /// The status that the client hears, or 0.
     pub status: u16,
     /// The error code of BITS that it hears, or another number that tells causes apart, or 0.
     pub code: u32,
+    /// Why, in words that are the same each time; or nothing. What is refused without end for one
+    /// reason hides no other.
+    pub why: &'static str,
 }
 
 impl Cause {
@@ -155,24 +134,16 @@ impl Cause {
             kind,
             status: 0,
             code: 0,
+            why: "",
         }
     }
+}
 
-    /// One number, never 0.
-    fn packed(self) -> u64 {
-        (self.kind as u64) << 48 | u64::from(self.status) << 32 | u64::from(self.code)
-    }
-
-    fn unpacked(number: u64) -> Option<Self> {
-        let kind = Kind::ALL
-            .into_iter()
-            .find(|kind| *kind as u64 == number >> 48)?;
-        Some(Self {
-            kind,
-            status: u16::try_from(number >> 32 & 0xffff).ok()?,
-            code: u32::try_from(number & 0xffff_ffff).ok()?,
-        })
-    }
+/// A number for what is the same, never 0.
+fn number_of(what: impl Hash) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish().max(1)
 }
 
 /// What makes a line the same line again, beside its cause.
@@ -209,8 +180,10 @@ pub struct Limits {
 }
 
 struct Bucket {
-    /// The cause, packed; 0 while it has none.
-    cause: AtomicU64,
+    /// The number of its cause; 0 while it has none.
+    number: AtomicU64,
+    /// The cause that came first.
+    cause: OnceLock<Cause>,
     /// Until when the lines so far have used up what is given, in milliseconds.
     used_ms: AtomicU64,
     left_out: AtomicU64,
@@ -232,7 +205,8 @@ impl Limits {
         Self {
             causes: [const {
                 Bucket {
-                    cause: AtomicU64::new(0),
+                    number: AtomicU64::new(0),
+                    cause: OnceLock::new(),
                     used_ms: AtomicU64::new(0),
                     left_out: AtomicU64::new(0),
                 }
@@ -264,9 +238,7 @@ impl Limits {
     }
 
     fn is_repetition(&self, now_ms: u64, cause: Cause, by: Repeated<'_>) -> bool {
-        let mut hasher = std::hash::DefaultHasher::new();
-        (cause.packed(), by).hash(&mut hasher);
-        let hash = hasher.finish();
+        let hash = number_of((cause, by));
         let Ok(mut repeats) = self.repeats.try_lock() else {
             return false;
         };
@@ -291,10 +263,11 @@ impl Limits {
     /// Tells what was left out since the last time, and forgets repetitions whose minute is over.
     pub fn tell(&self, now_ms: u64, tell: &mut dyn FnMut(LeftOut)) {
         for bucket in &self.causes {
-            let lines = bucket.left_out.swap(0, Ordering::Relaxed);
-            let cause = Cause::unpacked(bucket.cause.load(Ordering::Relaxed));
-            if let (1.., Some(cause)) = (lines, cause) {
-                tell(LeftOut::Cause(cause, lines));
+            let Some(cause) = bucket.cause.get() else {
+                continue;
+            };
+            if let lines @ 1.. = bucket.left_out.swap(0, Ordering::Relaxed) {
+                tell(LeftOut::Cause(*cause, lines));
             }
         }
         let Ok(mut repeats) = self.repeats.try_lock() else {
@@ -318,22 +291,21 @@ impl Limits {
     /// The bucket of a cause. Should there ever be more causes than buckets, the last ones share
     /// one.
     fn bucket(&self, cause: Cause) -> &Bucket {
-        let packed = cause.packed();
+        let number = number_of(cause);
         for bucket in &self.causes {
-            match bucket.cause.load(Ordering::Relaxed) {
-                found if found == packed => return bucket,
-                0 => {
-                    let taken = (bucket.cause).compare_exchange(
-                        0,
-                        packed,
-                        Ordering::Relaxed,
-                        Ordering::Relaxed,
-                    );
-                    if taken.map_or_else(|found| found == packed, |_| true) {
-                        return bucket;
-                    }
-                }
-                _ => {}
+            let mut found = bucket.number.load(Ordering::Relaxed);
+            if found == 0 {
+                let free = (bucket.number).compare_exchange(
+                    0,
+                    number,
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                );
+                found = free.map_or_else(|found| found, |_| number);
+            }
+            if found == number {
+                bucket.cause.get_or_init(|| cause);
+                return bucket;
             }
         }
         &self.causes[CAUSES_MAX - 1]
@@ -386,6 +358,7 @@ mod tests {
         kind: Kind::PacketRefused,
         status: 400,
         code: 0x8007_0057,
+        why: "",
     };
     const OTHER: Cause = Cause::of(Kind::EndedEarly);
 
@@ -429,6 +402,8 @@ mod tests {
         while limits.allow(0, CAUSE) {}
         assert!(limits.allow(0, OTHER));
         assert!(!limits.allow(0, CAUSE));
+        let why = "another reason for the same status";
+        assert!(limits.allow(0, Cause { why, ..CAUSE }));
         let more_causes = (0..u16::MAX).map(|status| Cause { status, ..CAUSE });
         more_causes.for_each(|cause| {
             limits.allow(0, cause);
@@ -475,15 +450,5 @@ mod tests {
             limits.allow_once(0, CAUSE, by(1, &format!("in/{number}")));
         }
         assert_eq!(limits.repeats.lock().unwrap().len(), REPEATS_MAX);
-    }
-
-    #[test]
-    fn a_cause_comes_back_from_its_number() {
-        for kind in Kind::ALL {
-            for (status, code) in [(0, 0), (503, 7), (u16::MAX, u32::MAX)] {
-                let cause = Cause { kind, status, code };
-                assert_eq!(Cause::unpacked(cause.packed()), Some(cause));
-            }
-        }
     }
 }

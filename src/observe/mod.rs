@@ -222,6 +222,9 @@ fn left_out_line(style: Style, left_out: &LeftOut) -> String {
     if cause.kind == Kind::PacketRefused && cause.code != 0 {
         line.word("hresult", &format!("0x{:08X}", cause.code));
     }
+    if let (LeftOut::Cause(..), 1..) = (left_out, cause.why.len()) {
+        line.quoted("why", cause.why);
+    }
     if let LeftOut::Repeat {
         client, path, why, ..
     } = left_out
