@@ -22,7 +22,7 @@ use super::recent::Recent;
 use super::shelves::SharedShelves;
 use super::walk::{Folder, Identity, NoWay, Walk, look_at};
 use crate::bits::reply::Obstacle;
-use crate::diagnosis::Blocked;
+use crate::diagnosis::{Blocked, NamedElsewhere};
 use crate::vault::disk::{Manner, Parents, Place, Replace, Standing, Sync};
 
 /// A root, and the path by which the settings know it.
@@ -89,7 +89,8 @@ impl Trees {
     fn root(&self, place: &Place) -> io::Result<Root> {
         let roots = lock(&self.roots);
         let root = roots.get(&place.root).cloned();
-        root.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the location has no root"))
+        // No settings lead there any more; nothing is known of what stands there.
+        root.ok_or_else(|| io::Error::other(NamedElsewhere(place.path.as_str().to_owned())))
     }
 
     /// Begins a walk to the folder of a destination.
@@ -169,6 +170,7 @@ impl Trees {
         // A link is a name that is taken; it is never followed.
         Ok(Standing::File {
             inode: file.stx_ino,
+            bytes: file.stx_size,
         })
     }
 

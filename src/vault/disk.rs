@@ -249,6 +249,8 @@ pub enum Standing {
     File {
         /// Its identity, see [`WorkStat::inode`].
         inode: u64,
+        /// Its length.
+        bytes: u64,
     },
     /// A folder.
     Directory,

@@ -213,8 +213,11 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
             ..
         } => match destination {
             Destination::Unseen => Verdict::LookUp,
-            // A power cut took the record back; the inode survives the rename.
-            Destination::Seen(Some(Standing::File { inode })) if inode == record.inode => {
+            // A power cut took the record back; the inode survives the rename. One that a file of
+            // somebody else has by now is mostly of another length.
+            Destination::Seen(Some(Standing::File { inode, bytes }))
+                if inode == record.inode && bytes == total =>
+            {
                 published(match evidence.is_named_early || record.is_unsettled {
                     true => State::Published {
                         total,

@@ -534,7 +534,10 @@ impl SimDisk {
         match self.names.get(&place) {
             None => Standing::Free,
             Some(Node::Folder) => Standing::Directory,
-            Some(Node::File(inode)) => Standing::File { inode: *inode },
+            Some(Node::File(inode)) => Standing::File {
+                inode: *inode,
+                bytes: self.read(*inode).len() as u64,
+            },
         }
     }
 

@@ -66,18 +66,25 @@ fn record(state: State, durable: u64, is_safe: bool) -> Record {
     }
 }
 
+/// Our file stands there.
+const OURS: Destination = Destination::Seen(Some(Standing::File {
+    inode: INODE,
+    bytes: TOTAL,
+}));
+
 /// Calls with each combination; how many there are.
 fn each_combination(mut check: impl FnMut(&Evidence<'_>)) -> usize {
     const BOTH: [bool; 2] = [false, true];
-    let file = |inode| Destination::Seen(Some(Standing::File { inode }));
+    let file = |inode, bytes| Destination::Seen(Some(Standing::File { inode, bytes }));
     let destinations = [
         Destination::Nowhere,
         Destination::Unseen,
         Destination::Seen(None),
         Destination::Seen(Some(Standing::Free)),
         Destination::Seen(Some(Standing::Directory)),
-        file(INODE),
-        file(INODE + 1),
+        OURS,
+        file(INODE + 1, TOTAL),
+        file(INODE, TOTAL + 1),
         Destination::Store,
     ];
     let mut count = 0;
@@ -162,8 +169,7 @@ fn no_verdict_breaks_the_contract() {
         );
         if is_published && !was_told {
             assert_eq!(evidence.part, None, "{evidence:?}");
-            let is_seen =
-                evidence.destination == Destination::Seen(Some(Standing::File { inode: INODE }));
+            let is_seen = evidence.destination == OURS;
             assert!(
                 is_seen || matches!(state, State::Closing { .. }),
                 "{evidence:?}"
@@ -186,7 +192,7 @@ fn no_verdict_breaks_the_contract() {
             assert_eq!(evidence.part, None);
         }
     });
-    assert_eq!(count, states().len() * 6 * 6 * 8 * 16);
+    assert_eq!(count, states().len() * 6 * 6 * 9 * 16);
 }
 
 /// The kinds of states, as the rows of the table name them.
@@ -339,7 +345,7 @@ fn torn_reply(evidence: &Evidence<'_>) -> bool {
 }
 
 fn is_ours(evidence: &Evidence<'_>) -> bool {
-    evidence.destination == Destination::Seen(Some(Standing::File { inode: INODE }))
+    evidence.destination == OURS
 }
 
 #[test]
@@ -427,7 +433,7 @@ fn a_session_that_is_not_settled_goes_on_though_its_file_is_published() {
                 may_be_outdated: false,
                 part: None,
                 survived,
-                destination: Destination::Seen(Some(Standing::File { inode: INODE })),
+                destination: OURS,
                 is_synced: true,
                 is_named_early: false,
             };
