@@ -346,6 +346,35 @@ fn uploads_on_a_disk_that_the_settings_do_not_name_go_on() {
     server.stop();
 }
 
+/// Uploads are not forgotten because the note of whose they are is gone.
+#[test]
+fn a_shelf_that_does_not_say_whose_it_is_waits() {
+    let Some(host) = Host::new() else { return };
+    let both = host.settings(&["a", "b"]);
+    for gone in ["emptied", "removed"] {
+        let mut server = Server::on(&host.root, both.clone());
+        let clients = begin(&server);
+        server.stop();
+        let owner = host.point("a").join(".bitsd/owner");
+        let note = fs::read(&owner).unwrap();
+        match gone {
+            "emptied" => fs::write(&owner, "").unwrap(),
+            _ => fs::remove_file(&owner).unwrap(),
+        }
+        server = Server::on(&host.root, host.settings(&["b"]));
+        server.wait_for_log("event=shelf_missing");
+        server.wait_for_log("does not say whose it is");
+        server.stop();
+        fs::write(&owner, note).unwrap();
+        server = Server::on(&host.root, both.clone());
+        finish(&host, &server, clients);
+        server.stop();
+        for name in ["half", "whole"] {
+            fs::remove_file(host.point("a").join(name)).unwrap();
+        }
+    }
+}
+
 /// Of a list that an older version has written.
 #[test]
 fn a_shelf_without_a_name_of_its_own_is_found_by_its_path() {

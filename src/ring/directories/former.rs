@@ -127,8 +127,14 @@ impl Directories {
         let owner = folder.read(OWNER_NAME, NOTE_BYTES_MAX);
         let owner = owner.map_err(|error| failed(&folder, error))?;
         let owner = owner.as_deref().and_then(OwnerNote::parse);
-        let ours = owner.filter(|owner| owner.id == self.id.id);
         let holds_any = holds_sessions(&folder).map_err(|error| failed(&folder, error))?;
+        if owner.is_none() && holds_any {
+            let path = shelf.path.display();
+            let why =
+                format!("{path} does not say whose it is: its file {OWNER_NAME} is empty or gone");
+            return Ok(Found::Missing(why));
+        }
+        let ours = owner.filter(|owner| owner.id == self.id.id);
         Ok(match ours {
             Some(owner) if shelf.id.is_some() && owner.shelf != shelf.id => other(),
             Some(_) if holds_any => Found::Former(folder),
