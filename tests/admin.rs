@@ -1988,3 +1988,27 @@ fn a_status_that_is_watched_goes_on_over_a_refusal() {
     drop(UnixStream::connect(&socket).unwrap());
     server.join().unwrap();
 }
+
+/// Goal: what an Ack promises under the settings of now holds also for bytes that came under those
+/// of before. Method: the last fragment is repeated when settings ask for durability that did not.
+#[test]
+fn bytes_that_came_before_the_settings_asked_for_durability_are_synced_before_the_next_ack() {
+    let watched = Watched::start("durability = \"none\"");
+    let server = &watched.server;
+    let syncs = || watched.series("bitsd_disk_duration_seconds_count{op=\"sync\"}");
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.send(fragment(0..1_000)).assert(200, None);
+    client.send(fragment(0..1_000)).assert(200, None);
+    let before = syncs();
+    let lines = server.settings().file;
+    server.reload(&lines.replace("\"none\"", "\"upload\""));
+    server.wait_for_log("event=reloaded");
+    client.send(fragment(0..1_000)).assert(200, None);
+    let after = syncs();
+    assert!(after > before, "{before} and {after}");
+    // Once is enough.
+    client.send(fragment(0..1_000)).assert(200, None);
+    assert!((syncs() - after).abs() < f64::EPSILON);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 1_000);
+}

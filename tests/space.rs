@@ -15,8 +15,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
+use bitsd::bits::session::State;
+use bitsd::vault::record::Frames;
 use mount::{Kind, Mount};
-use support::client::{BG_E_TOO_LARGE, Client, DISK_FULL, fragment};
+use support::client::{BG_E_TOO_LARGE, Client, DISK_FULL, SESSION_NOT_FOUND, fragment};
 use support::host::{Tmpfs, folder_and_root};
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
@@ -270,4 +272,71 @@ fn where_little_is_free_for_records_new_uploads_wait_too() {
     fs::remove_file(&ballast).unwrap();
     wait_until("there is space again", || late.try_create().status == 200);
     wait_until("the server is ready again", || is_ready(&socket));
+}
+
+/// Takes all that is left of a disk, but for what is left of the last page of each file.
+fn fill(disk: &Path) {
+    let mut file = fs::File::create(disk.join("filling")).unwrap();
+    while file.write_all(&[0; 4096]).is_ok() {}
+}
+
+/// Whether the newest record of the only upload says that it is being published.
+fn is_closing(work: &Path) -> bool {
+    let names = names_in(work).into_iter();
+    let journals = names.filter(|name| name.ends_with(".journal"));
+    let records = journals.flat_map(|name| {
+        let journal = fs::read(work.join(name)).unwrap();
+        let newest = Frames::of(&journal).max_by_key(|frame| frame.sequence)?;
+        Some((newest.sequence, newest.record().unwrap()))
+    });
+    let (_, record) = records.max_by_key(|(sequence, _)| *sequence).unwrap();
+    matches!(record.state, State::Closing { .. })
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.collect()
+}
+
+/// Goal: an upload that ended without a file is never taken for one that was published. Method: a
+/// Close is refused, and the disk is full before the record that says so; the upload expires, and
+/// the server starts anew.
+#[test]
+fn what_expired_on_a_full_disk_was_not_published() {
+    let (_folder, root) = folder_and_root();
+    let Some(_disk) = Tmpfs::on(&root, "size=2m,mode=700") else {
+        return;
+    };
+    let settings = "session_timeout = \"5s\"\ncleanup_interval = \"1s\"";
+    let mut server = Server::on(&root, Settings::default().file(settings));
+    fs::create_dir(root.join("in")).unwrap();
+    let mut client = Client::create(server.address(), "/in/a.bin");
+    client.send(fragment(0..1_000)).assert(200, None);
+    fs::remove_dir(root.join("in")).unwrap();
+    let work = root.join(".bitsd");
+    let mut tries = 0..500;
+    loop {
+        assert!(
+            tries.next().is_some(),
+            "the record of the refusal always has room"
+        );
+        fill(&root);
+        while client.close().status == 404 {}
+        if is_closing(&work) {
+            break;
+        }
+        // One byte more or less than before.
+        fs::remove_file(root.join("filling")).unwrap();
+        client.close().assert(404, None);
+    }
+    server.wait_for_log("ending=\"expired\"");
+    server.kill9();
+    fs::remove_file(root.join("filling")).unwrap();
+    server.restart();
+    client.reconnect_to(server.address());
+    client.close().assert(500, Some(SESSION_NOT_FOUND));
+    wait_until("nothing is left", || {
+        names_in(&work).iter().all(|name| !name.contains(".part"))
+    });
 }

@@ -453,7 +453,11 @@ fn link_to_free_name(from: (&OwnedFd, &str), to: (&OwnedFd, &str)) -> io::Result
         Err(Errno::EXIST) if is_one_file(from, to)? => {}
         linked => linked?,
     }
-    Ok(rustix::fs::unlinkat(folder, name, AtFlags::empty())?)
+    match rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+        // Over a network the call came twice, and the first time was not heard of.
+        Err(Errno::NOENT) => Ok(()),
+        removed => Ok(removed?),
+    }
 }
 
 /// Whether two names are of one file.

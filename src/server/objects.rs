@@ -91,7 +91,14 @@ impl<W: World> Held<W> {
         }
         let recorded = match is_closing {
             true => self.make_sure().await,
-            false => self.keep().begin_delivery(&shard.store, closing).await,
+            false => {
+                let durability = self.location().policy.durability;
+                let keep = self.keep();
+                match keep.make_bytes_sure(&shard.store, durability).await {
+                    Ok(()) => keep.begin_delivery(&shard.store, closing).await,
+                    failed => failed,
+                }
+            }
         };
         if let Err(error) = recorded {
             let refusal = self.fail(error).await;

@@ -54,6 +54,8 @@ pub struct Keep {
     /// A record has said that the file is to be published: brought back by a power cut, it would go
     /// on by itself.
     was_closing: bool,
+    /// Its part stays behind, empty: no record could say that it ended without a file.
+    leaves_part: bool,
     /// An application was told, and may have written a reply.
     may_have_reply: bool,
     /// What the digests had seen in the last frame that was written.
@@ -83,6 +85,7 @@ impl Keep {
             is_unsynced: false,
             named: Named::No,
             was_closing,
+            leaves_part: false,
             may_have_reply,
             hashed_written: 0,
             left_written: None,
@@ -144,6 +147,7 @@ impl Keep {
             is_unsynced: false,
             named: Named::No,
             was_closing: false,
+            leaves_part: false,
             may_have_reply: false,
             hashed_written: 0,
             left_written: None,
@@ -304,6 +308,34 @@ impl Keep {
             self.is_unsynced = false;
         }
         Ok(())
+    }
+
+    /// The bytes of a whole file may have come under settings that asked for no durability. Those of
+    /// now may ask for it, before anybody is told again that they are ours to keep.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn make_bytes_sure<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        let state = self.state();
+        let is_whole = matches!(
+            state,
+            State::Sealed { .. } | State::Notified { copies: true, .. } | State::Closing { .. }
+        );
+        let is_part = is_whole && !self.has_name() && !self.is_object();
+        let is_behind = is_part && self.record().durable < state.received();
+        if !is_behind || destination::sync(durability) == Sync::No {
+            return Ok(());
+        }
+        let file = self.open(&*store.disk).await?;
+        self.bring_out(store, &file).await?;
+        let mut next = self.in_state(state);
+        next.durable = state.received();
+        self.commit(store, next, Sync::Yes).await?;
+        self.sync_name(store).await
     }
 
     /// Goes over to a state that the files would also tell without its record. If that cannot be

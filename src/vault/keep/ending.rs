@@ -9,6 +9,7 @@ use crate::vault::disk::{Disk, File as _, Sync};
 use crate::vault::error::StoreError;
 use crate::vault::names::{part_name, reply_name};
 use crate::vault::owed::Owed;
+use crate::vault::record::Change;
 use crate::vault::store::Store;
 
 impl Keep {
@@ -55,8 +56,17 @@ impl Keep {
             return Ok(());
         };
         if !self.tombstone(ending).matters() {
-            self.kept.become_unwritten(next);
-            return Ok(());
+            let is_said = self.was_closing && self.leave_empty(store, &next).await.is_ok();
+            return match ending {
+                // It is tried again.
+                Ending::Expired if self.was_closing && !is_said => Err(error),
+                _ => {
+                    if !matches!(self.state(), State::Gone(_)) {
+                        self.kept.become_unwritten(next);
+                    }
+                    Ok(())
+                }
+            };
         }
         match self.make_room(store, &error).await {
             Ok(true) => self.commit(store, next, Sync::No).await,
@@ -67,6 +77,31 @@ impl Keep {
                 Ok(())
             }
         }
+    }
+
+    /// A record that says `closing` is taken for that of a file with a name where its part is gone.
+    /// Where the end cannot be written, an empty part stays beside it, which the next start
+    /// believes. Perhaps there is room for the record when the bytes are gone.
+    async fn leave_empty<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        next: &Change,
+    ) -> Result<(), StoreError> {
+        let (disk, part) = (&*store.disk, part_name(self.id));
+        let opened = match disk.open(self.shelf, &part).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                disk.create(self.shelf, &part).await
+            }
+            opened => opened,
+        };
+        let file = opened.map_err(StoreError::new(DiskOp::Open))?;
+        (file.truncate(0).await).map_err(StoreError::new(DiskOp::Truncate))?;
+        drop(file);
+        match self.commit(store, next.clone(), Sync::No).await {
+            Ok(()) => self.sync_end(store).await,
+            Err(_) => self.leaves_part = true,
+        }
+        Ok(())
     }
 
     /// Makes the record of an end durable. The session has ended also where that fails: then only a
@@ -104,7 +139,10 @@ impl Keep {
     /// # Errors
     /// [`StoreError`].
     pub async fn remove_files<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
-        let removed = store.remove(self.shelf, &part_name(self.id)).await;
+        let removed = match self.leaves_part {
+            true => Ok(()),
+            false => store.remove(self.shelf, &part_name(self.id)).await,
+        };
         self.remove_reply(store).await?;
         removed.map_err(StoreError::new(DiskOp::Remove))
     }

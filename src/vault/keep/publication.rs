@@ -12,8 +12,8 @@ use super::Keep;
 use crate::bits::session::State;
 use crate::config::Policy;
 use crate::event::DiskOp;
-use crate::vault::destination;
-use crate::vault::disk::{Commit, Disk, Manner, Place, Published as _, Sync};
+use crate::vault::destination::{self, NO_ROOT};
+use crate::vault::disk::{Commit, Disk, Manner, Place, Published as _, Standing, Sync};
 use crate::vault::error::StoreError;
 use crate::vault::names::part_name;
 use crate::vault::owed::Owed;
@@ -61,6 +61,11 @@ impl Keep {
         owed: Option<Owed>,
     ) -> Result<(), StoreError> {
         let disk = &*store.disk;
+        self.make_bytes_sure(store, policy.durability).await?;
+        if self.named == Named::Here && place.root != NO_ROOT && !self.may_have_reply {
+            // Its own may have been let go of meanwhile, having no file of it any more.
+            self.shelf = disk.shelf(place);
+        }
         let mut manner = destination::manner(policy, place);
         manner.bytes = closing.total();
         manner.sha256 = self.digests().map(|digests| digests.sha256);
@@ -89,7 +94,7 @@ impl Keep {
             (manner.bytes, manner.sha256, manner.left) = (None, None, None);
         }
         let published = match self.named {
-            Named::No => Some(self.give_name(disk, place, manner).await?),
+            Named::No => self.give_name(disk, place, manner).await?,
             Named::Here | Named::Before => None,
         };
         match must_sync && !self.follows_line(disk) {
@@ -108,27 +113,42 @@ impl Keep {
         taken.map_err(StoreError::new(DiskOp::Publish))
     }
 
+    /// `None` if it had its name already.
     async fn give_name<D: Disk>(
         &mut self,
         disk: &D,
         place: &Place,
         manner: Manner,
-    ) -> Result<D::Published, StoreError> {
+    ) -> Result<Option<D::Published>, StoreError> {
         let part = part_name(self.id);
         let source = match disk.publish(self.shelf, &part, place, manner).await {
             Ok(published) => {
                 self.named = Named::Here;
-                return Ok(published);
+                return Ok(Some(published));
             }
             Err(source) => source,
         };
         // What was not found may be the folder of the destination, which can be made, or the part,
-        // which is lost.
-        if source.kind() == io::ErrorKind::NotFound {
-            Box::pin(self.open(disk)).await?;
+        // which is lost; or it was moved by a call that was said to have failed, as over a network
+        // the second one does whose first one was not heard of.
+        if source.kind() == io::ErrorKind::NotFound
+            && let Err(lost) = Box::pin(self.open(disk)).await
+        {
+            let standing = disk.look_up(place, None).await;
+            if !standing.is_ok_and(|standing| self.is_it(standing)) {
+                return Err(lost);
+            }
+            self.named = Named::Here;
+            return Ok(None);
         }
         let op = DiskOp::Publish;
         Err(StoreError { op, source })
+    }
+
+    fn is_it(&self, standing: Standing) -> bool {
+        let record = self.record();
+        let (inode, bytes) = (record.inode, record.state.received());
+        standing == Standing::File { inode, bytes }
     }
 
     /// Makes the name of the file durable. Where the file system commits in order, a record that is
