@@ -51,15 +51,16 @@ pub async fn recover<W: World>(
         owes: &|location| shard.owes(location),
     };
     let found = recover::recover(&shard.store, &owner, generation, dealt).await?;
-    let (mut publishing, mut unsettled) = (Vec::new(), Vec::new());
+    let (mut publishing, mut owing) = (Vec::new(), Vec::new());
     for (number, restored) in found.sessions.into_iter().enumerate() {
         if number % SESSIONS_PER_TURN == 0 {
             shard.world.give_way().await;
         }
         let is_publishing = matches!(restored.keep.state(), State::Closing { .. });
-        let is_unsettled = restored.keep.is_unsettled();
+        // What is published only now may owe by the settings of this start.
+        let may_owe = is_publishing || restored.keep.is_unsettled();
         let session = enter(shard, restored);
-        unsettled.extend(is_unsettled.then(|| Rc::clone(&session)));
+        owing.extend(may_owe.then(|| Rc::clone(&session)));
         publishing.extend(is_publishing.then_some(session));
     }
     let left = shard.store.journal.left_count();
@@ -75,10 +76,10 @@ pub async fn recover<W: World>(
             held.finish_publication().await;
         }
     }
-    unsettled.retain(|session| matches!(session.state(), State::Published { .. }));
-    if !unsettled.is_empty() {
+    owing.retain(|session| matches!(session.state(), State::Published { .. }));
+    if !owing.is_empty() {
         // Clients need not wait for that.
-        (shard.world).spawn(custody::settle_all(Rc::clone(shard), unsettled));
+        (shard.world).spawn(custody::settle_all(Rc::clone(shard), owing));
     }
     if let Err(error) = &found.begun {
         shard.world.emit(Event::DiskFailed {

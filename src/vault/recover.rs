@@ -412,12 +412,13 @@ impl<D: Disk> Recovery<'_, D> {
         });
     }
 
-    /// The disk fails now: the session is left for the next start, with its reply.
+    /// The disk fails now: the session is left for the next start, with its reply, and its client
+    /// waits for that.
     fn leave(&mut self, case: Case, op: DiskOp, error: &io::Error) {
         self.report(case.id, op, error);
         self.replies.remove(&case.id);
         let kept = self.as_found(case.record, case.sequence);
-        self.store.journal.remember(case.id, kept);
+        self.store.journal.leave(case.id, kept);
     }
 
     /// The record of a session that the next start finds as this one did. What was believed of it
