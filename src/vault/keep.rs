@@ -310,8 +310,8 @@ impl Keep {
         Ok(())
     }
 
-    /// The bytes of a whole file may have come under settings that asked for no durability. Those of
-    /// now may ask for it, before anybody is told again that they are ours to keep.
+    /// The bytes of a whole file may have come under settings that asked for no durability. Those
+    /// of now may ask for it, before anybody is told again that they are ours to keep.
     ///
     /// # Errors
     /// [`StoreError`].
