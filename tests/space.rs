@@ -330,12 +330,18 @@ fn what_expired_on_a_full_disk_was_not_published() {
         fs::remove_file(root.join("filling")).unwrap();
         client.close().assert(404, None);
     }
-    server.wait_for_log("ending=\"expired\"");
+    let failures = || server.log().matches("event=disk_failed").count();
+    let before = failures();
+    wait_until("it was to expire", || failures() > before);
     server.kill9();
     fs::remove_file(root.join("filling")).unwrap();
     server.restart();
     client.reconnect_to(server.address());
-    client.close().assert(500, Some(SESSION_NOT_FOUND));
+    wait_until("it has expired", || {
+        let answer = client.close();
+        assert_ne!(answer.status, 200);
+        answer.field("BITS-Error-Code") == Some(SESSION_NOT_FOUND)
+    });
     wait_until("nothing is left", || {
         names_in(&work).iter().all(|name| !name.contains(".part"))
     });

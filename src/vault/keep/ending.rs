@@ -9,7 +9,6 @@ use crate::vault::disk::{Disk, File as _, Sync};
 use crate::vault::error::StoreError;
 use crate::vault::names::{part_name, reply_name};
 use crate::vault::owed::Owed;
-use crate::vault::record::Change;
 use crate::vault::store::Store;
 
 impl Keep {
@@ -56,17 +55,16 @@ impl Keep {
             return Ok(());
         };
         if !self.tombstone(ending).matters() {
-            let is_said = self.was_closing && self.leave_empty(store, &next).await.is_ok();
-            return match ending {
-                // It is tried again.
-                Ending::Expired if self.was_closing && !is_said => Err(error),
-                _ => {
-                    if !matches!(self.state(), State::Gone(_)) {
-                        self.kept.become_unwritten(next);
-                    }
-                    Ok(())
+            // Without its part, a record that says `closing` is that of a file with a name.
+            if self.was_closing && self.record().was_to_be_named() {
+                match ending {
+                    // It is tried again.
+                    Ending::Expired => return Err(error),
+                    _ => self.leave_empty(store).await,
                 }
-            };
+            }
+            self.kept.become_unwritten(next);
+            return Ok(());
         }
         match self.make_room(store, &error).await {
             Ok(true) => self.commit(store, next, Sync::No).await,
@@ -79,14 +77,9 @@ impl Keep {
         }
     }
 
-    /// A record that says `closing` is taken for that of a file with a name where its part is gone.
-    /// Where the end cannot be written, an empty part stays beside it, which the next start
-    /// believes. Perhaps there is room for the record when the bytes are gone.
-    async fn leave_empty<D: Disk>(
-        &mut self,
-        store: &Store<D>,
-        next: &Change,
-    ) -> Result<(), StoreError> {
+    /// Leaves an empty part behind, which the next start believes where it cannot believe the
+    /// record.
+    async fn leave_empty<D: Disk>(&mut self, store: &Store<D>) {
         let (disk, part) = (&*store.disk, part_name(self.id));
         let opened = match disk.open(self.shelf, &part).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -94,14 +87,9 @@ impl Keep {
             }
             opened => opened,
         };
-        let file = opened.map_err(StoreError::new(DiskOp::Open))?;
-        (file.truncate(0).await).map_err(StoreError::new(DiskOp::Truncate))?;
-        drop(file);
-        match self.commit(store, next.clone(), Sync::No).await {
-            Ok(()) => self.sync_end(store).await,
-            Err(_) => self.leaves_part = true,
+        if let Ok(file) = opened {
+            self.leaves_part = file.truncate(0).await.is_ok();
         }
-        Ok(())
     }
 
     /// Makes the record of an end durable. The session has ended also where that fails: then only a
