@@ -15,7 +15,7 @@ use support::host::run;
 use support::program::computed;
 use support::raw::Response;
 use support::server::{Server, Settings};
-use support::skip;
+use support::{skip, wait_until};
 
 /// `anna` and `bert`, whose passwords are `sesame`; bert's takes some milliseconds to compare.
 const USERS: &str = "anna:$5$QgYINokZHq0GyIb1$iAG1DaY.vonDbpqVEvov6RydHbyBWSqSFs43vsdHZu0\n\
@@ -169,6 +169,37 @@ fn who_is_not_allowed_hears_so() {
         let response = guarded.client(path, lines).try_create();
         response.assert(status, error);
     }
+}
+
+/// Bytes that came while their sender might not upload are bytes all the same.
+#[test]
+fn who_was_not_allowed_for_a_while_has_no_empty_file_behind_it() {
+    let lines =
+        |allow| format!("auth = [\"basic\"]\nallow = [\"{allow}\"]\nempty_file = \"create\"\n");
+    let mut guarded = guarded(&lines("anna"));
+    let own = files(guarded.folder.path());
+    let mut client = guarded.client("/a.bin", &basic("anna", "sesame"));
+    client.try_create().assert(200, None);
+    let stranger = || basic("bert", "sesame");
+    let mut untouched = guarded.client("/b.bin", &basic("anna", "sesame"));
+    untouched.try_create().assert(200, None);
+    guarded.server.reload(&(own.clone() + &lines("bert")));
+    wait_until("she is not allowed any more", || {
+        client.ping().status == 403
+    });
+    (client.send(fragment(0..10))).assert(403, Some(E_ACCESSDENIED));
+    // Others do not touch her session.
+    let session = untouched.session().to_owned();
+    let mut other = guarded.client("/b.bin", &stranger());
+    other.adopt(&session);
+    (other.send(fragment(0..10))).assert(500, Some(SESSION_NOT_FOUND));
+    guarded.server.restart();
+    for client in [&mut client, &mut untouched] {
+        client.reconnect_to(guarded.server.address());
+        client.close().assert(200, None);
+    }
+    assert!(!guarded.server.file("a.bin").exists());
+    assert!(guarded.server.file("b.bin").exists());
 }
 
 #[test]

@@ -4,10 +4,12 @@ mod support;
 
 use std::os::unix::fs::symlink;
 
+use bitsd::vault::record::Frames;
 use support::client::{
     BG_E_TOO_LARGE, Client, E_ACCESSDENIED, E_INVALIDARG, SESSION_NOT_FOUND, fragment,
 };
 use support::server::{Server, Settings};
+use support::wait_until;
 
 #[test]
 fn a_file_that_came_meanwhile_is_never_replaced() {
@@ -377,4 +379,111 @@ fn a_file_whose_bytes_were_refused_is_no_empty_file() {
     let mut client = Client::create(server.address(), "/a.bin");
     client.close().assert(200, None);
     assert_eq!(std::fs::read(&precious).unwrap(), b"");
+}
+
+/// A fragment as the raw text of a packet: `fields` say how long it is and what it holds.
+fn offer(client: &mut Client, path: &str, fields: &str, body: &str) -> u16 {
+    let session = client.session();
+    let head = format!(
+        "BITS_POST {path} HTTP/1.1\r\nHost: localhost\r\nBITS-Packet-Type: Fragment\r\n\
+         BITS-Session-Id: {session}\r\n{fields}\r\n"
+    );
+    client.raw.send(head + body);
+    client.raw.receive().status
+}
+
+/// Whatever kept them out, and whatever its server has been through since.
+#[test]
+fn bytes_that_were_turned_away_are_remembered_when_their_session_is_closed() {
+    const PATH: &str = "/in/a.bin";
+    const TEN: &str = "Content-Range: bytes 0-9/10\r\n";
+    let lines = |empty_file: &str, is_enabled: bool| {
+        format!(
+            "create_dirs = true\nallow_overwrite = true\nempty_file = \"{empty_file}\"\n\
+             [[location]]\nprefix = \"in\"\nenabled = {is_enabled}\n"
+        )
+    };
+    let set = |empty_file| Settings::default().file(&lines(empty_file, true));
+    let mut server = Server::with(set("discard"));
+    std::fs::create_dir(server.file("in")).unwrap();
+    std::fs::write(server.file(&PATH[1..]), "precious").unwrap();
+    // Other settings may hold when it is closed than when its bytes came.
+    let mut early = Client::create(server.address(), PATH);
+    assert_eq!(early.send(fragment(10..20).of(50)).status, 416);
+    let mut turned_away = vec![early];
+    server.restart_with(set("create"));
+    for (fields, body) in [
+        (
+            format!("{TEN}Content-Length: 10\r\nContent-Encoding: gzip\r\n"),
+            "0123456789",
+        ),
+        (format!("{TEN}Content-Length: 9\r\n"), "012345678"),
+        (
+            "Content-Range: z\r\nContent-Length: 10\r\n".to_owned(),
+            "0123456789",
+        ),
+        // Nobody says where its bytes end, so none follow.
+        (TEN.to_owned(), ""),
+        // It says that it is empty, and is not.
+        (
+            "Content-Range: bytes */0\r\nTransfer-Encoding: chunked\r\n".to_owned(),
+            "a\r\n0123456789\r\n0\r\n\r\n",
+        ),
+    ] {
+        for is_closed_at_once in [true, false] {
+            let mut client = Client::create(server.address(), PATH);
+            assert_eq!(offer(&mut client, PATH, &fields, body), 400, "{fields}");
+            if is_closed_at_once {
+                client.reconnect();
+                client.close().assert(200, None);
+                let found = std::fs::read(server.file(&PATH[1..])).unwrap();
+                assert_eq!(found, b"precious", "{fields}");
+            } else {
+                turned_away.push(client);
+            }
+        }
+    }
+    // Nothing is taken there for a while.
+    let mut disabled = [(); 2].map(|()| Client::create(server.address(), PATH));
+    server.reload(&lines("create", false));
+    wait_until("uploads are disabled", || disabled[0].ping().status == 501);
+    for client in &mut disabled {
+        (client.send(fragment(0..10))).assert(501, Some(E_ACCESSDENIED));
+    }
+    server.reload(&lines("create", true));
+    let [mut at_once, later] = disabled;
+    wait_until("uploads are enabled", || at_once.ping().status == 200);
+    at_once.close().assert(200, None);
+    turned_away.push(later);
+    server.kill9();
+    server.restart_with(set("create"));
+    for (number, client) in turned_away.iter_mut().enumerate() {
+        client.reconnect_to(server.address());
+        client.close().assert(200, None);
+        let found = std::fs::read(server.file(&PATH[1..])).unwrap();
+        assert_eq!(found, b"precious", "the session of offer {number}");
+    }
+}
+
+/// A client whose fragments are refused without end costs no record each time.
+#[test]
+fn an_offer_is_recorded_once() {
+    let server = Server::with(Settings::default().flags(&["--cores", "1"]));
+    let records = || {
+        let entries = std::fs::read_dir(server.file(".bitsd")).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        let journals = paths.filter(|path| path.extension().is_some_and(|of| of == "journal"));
+        let count = |path| Frames::of(&std::fs::read(path).unwrap()).count();
+        journals.map(count).sum::<usize>()
+    };
+    let mut client = Client::create(server.address(), "/a.bin");
+    let created = records();
+    for at in 1..6 {
+        // Further on each time: going back would be an interruption, which has a record too.
+        let gap = fragment(at * 10..at * 10 + 10).of(100);
+        assert_eq!(client.send(gap).status, 416);
+        let packed = fragment(0..10).with("Content-Encoding: gzip\r\n");
+        assert_eq!(client.send(packed).status, 400);
+        assert_eq!(records(), created + 1);
+    }
 }

@@ -222,6 +222,8 @@ impl<W: World> Exchange<W> {
             match self.store_chunked(&mut held, nothing).await {
                 Ok(()) => {}
                 Err(Broken::Refused(refusal)) => {
+                    // The chunks have bytes, or nobody knows what they have.
+                    held.note_vain_offer().await;
                     return Ok(Outcome {
                         reply: Err(refusal),
                         session,

@@ -184,6 +184,10 @@ impl<W: World> Held<W> {
         self.work.as_mut().expect("taken only by drop")
     }
 
+    pub(super) fn session(&self) -> &Session<W> {
+        &self.session
+    }
+
     /// The session's id.
     pub fn id(&self) -> SessionId {
         self.session.id
@@ -278,7 +282,8 @@ impl<W: World> Held<W> {
         let has_name = work.is_some_and(|work| work.keep.has_name() || work.keep.is_object());
         let mut rules = rules::of_session(&self.location, from, has_name);
         // Its client had bytes to send, though none was taken.
-        rules.close_creates_empty_file &= work.is_none_or(|work| !work.offers.has_any);
+        let has_offers = work.is_some_and(|work| work.offers.has_any);
+        rules.close_creates_empty_file &= !has_offers && !self.session.was_offered();
         from.on(event, &rules)
     }
 

@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use super::floor::World;
 use super::held::Held;
+use super::session::Session;
+use super::shard::{Phase, Shard};
 use crate::bits::session::State;
-use crate::config::EmptyFile;
 use crate::event::Event;
 
 /// A client that is silent for longer between an answer and its next fragment was interrupted.
@@ -49,18 +50,21 @@ impl<W: World> Held<W> {
     }
 
     /// The fragment that was offered is refused. Where it begins behind what is here (`is_gap`),
-    /// its client goes back to that. Where a Close without bytes may mean an empty file, a restart
-    /// has to know of the offer.
+    /// its client goes back to that.
     pub async fn note_refused(&mut self, range: Range<u64>, is_gap: bool) {
-        let shard = Rc::clone(&self.shard);
         if is_gap {
             self.work().offers.end = range.end;
         }
-        let may_be_empty =
-            self.state() == State::NEW && self.location().policy.empty_file == EmptyFile::Create;
-        let work = self.work();
-        if may_be_empty && work.keep.kept().note_offered() {
-            work.keep.note_life(&shard.store).await;
+        self.note_vain_offer().await;
+    }
+
+    /// Bytes were offered, and none is taken. A Close without bytes may mean an empty file, so a
+    /// restart has to know of the offer: whatever the settings say now, since others may hold when
+    /// it is closed. It is one record for a session, however often its client is refused.
+    pub async fn note_vain_offer(&mut self) {
+        if self.session().note_vain_offer() {
+            let shard = Rc::clone(&self.shard);
+            self.keep().note_life(&shard.store).await;
         }
     }
 
@@ -76,5 +80,21 @@ impl<W: World> Held<W> {
     pub fn note_answer(&mut self) {
         let now = self.shard.world.now();
         self.work().offers.answered_ms = now;
+    }
+}
+
+/// Bytes were offered to a session, and it is not asked about them: they were not understood, or
+/// nothing is taken there now. Whoever works on it is not stopped for that.
+pub async fn note_unread<W: World>(shard: &Rc<Shard<W>>, session: &Rc<Session<W>>) {
+    // What is being read back gets no record meanwhile.
+    let held = match shard.phase() {
+        Phase::Recovering => None,
+        _ => Held::for_shard(shard, session),
+    };
+    match held {
+        Some(mut held) => held.note_vain_offer().await,
+        None => {
+            session.note_vain_offer();
+        }
     }
 }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use super::exchange::{Cut, Exchange, Outcome};
 use super::floor::{Wire as _, World};
 use super::gatekeeper::Shown;
+use super::lifecycle::{self, Known};
+use super::offers;
 use super::request::{self, Request, Wanted};
 use super::shard::Phase;
 use crate::bits::packet::{Packet, PacketKind};
 use crate::bits::reply::{self, Ack, Refusal, Scarce};
-use crate::bits::session::{State, Step};
+use crate::bits::session::Step;
 use crate::bits::session_id::SessionId;
-use crate::config::{Access, EmptyFile};
+use crate::config::Access;
 use crate::event::Event;
 use crate::http::head::Framing;
 use crate::http::path::UploadPath;
@@ -77,10 +79,8 @@ impl<W: World> Exchange<W> {
                 match packet {
                     Ok(packet) => self.serve_packet(packet, asked.agent, shown, manners).await,
                     Err((refusal, session)) => {
-                        let brings_bytes = !matches!(framing, Framing::Absent | Framing::Length(0))
-                            || matches!(refusal, Refusal::LengthMismatch | Refusal::RangeMalformed);
-                        if let (true, Some(id)) = (brings_bytes, session) {
-                            self.note_unread(id);
+                        if let (true, Some(id)) = (brings_bytes(framing, &refusal), session) {
+                            Box::pin(self.note_misread(id)).await;
                         }
                         let outcome = Outcome {
                             reply: Err(refusal),
@@ -137,21 +137,30 @@ impl<W: World> Exchange<W> {
     /// A packet that could not be understood brought bytes for a session: whoever closes it then
     /// did not mean an empty file. Only who may use it is heard, and what such a packet shows is
     /// not looked at: whoever has to say who it is was known before on this connection.
-    fn note_unread(&self, id: SessionId) {
+    async fn note_misread(&self, id: SessionId) {
         let Some(session) = self.shard.session(id) else {
             return;
         };
         let location = self.shard.location(&session.path);
-        let may_be_empty =
-            session.state() == State::NEW && location.policy.empty_file == EmptyFile::Create;
         let known = self.visit.known(&self.shard.settings());
         let is_heard = location.access.auth.is_empty() || known.is_some();
-        if may_be_empty
-            && is_heard
+        if is_heard
             && !self.is_from_elsewhere(&location.access)
             && session.is_open_to(&location.access, known)
         {
-            session.note_offer_unread();
+            offers::note_unread(&self.shard, &session).await;
+        }
+    }
+
+    /// A fragment is turned away before its session is asked. If whoever sends it may use that,
+    /// its bytes are noted all the same: other settings may hold when it is closed.
+    async fn note_turned_away(&self, packet: &Packet) {
+        let Packet::Fragment(fragment) = packet else {
+            return;
+        };
+        let found = lifecycle::find(&self.shard, &fragment.request, self.principal.as_ref());
+        if let (1.., Some(Known::Session(session))) = (fragment.content.len(), found) {
+            offers::note_unread(&self.shard, &session).await;
         }
     }
 
@@ -213,6 +222,9 @@ impl<W: World> Exchange<W> {
                 self.dispatch(packet, agent).await
             }
             Err(refusal) => {
+                if refusal == Refusal::NotAllowed {
+                    Box::pin(self.note_turned_away(&packet)).await;
+                }
                 let refusal = self.too_long(&packet, &refusal).unwrap_or(refusal);
                 Ok(Outcome::refused(refusal, &packet))
             }
@@ -248,6 +260,7 @@ impl<W: World> Exchange<W> {
     async fn dispatch(&mut self, packet: Packet, agent: Option<Arc<str>>) -> Result<Outcome, Cut> {
         let session = packet.session_request().and_then(|named| named.session);
         if let Some(refusal) = self.refusal_before(&packet) {
+            Box::pin(self.note_turned_away(&packet)).await;
             return Ok(Outcome::refused(refusal, &packet));
         }
         // Boxed, so that an idle connection does not carry the space of the longest flow.
@@ -361,5 +374,17 @@ impl<W: World> Exchange<W> {
                 Next::End
             }
         }
+    }
+}
+
+/// Whether a packet that could not be understood was to bring bytes of a file.
+fn brings_bytes(framing: Framing, why: &Refusal) -> bool {
+    match framing {
+        Framing::Length(1..) | Framing::Chunked => true,
+        // A range may name bytes that are not there, or stand behind a head without a length.
+        Framing::Absent | Framing::Length(0) => matches!(
+            why,
+            Refusal::LengthMismatch | Refusal::LengthMissing | Refusal::RangeMalformed
+        ),
     }
 }

@@ -96,7 +96,8 @@ pub(super) struct Work<W: World> {
 /// What the client of an upload has offered in this life of the server.
 #[derive(Debug, Default)]
 pub(super) struct Offers {
-    /// Something was: whoever closes without a byte stored did not mean an empty file.
+    /// Something was, also before this life: whoever closes without a byte stored did not mean an
+    /// empty file.
     pub(super) has_any: bool,
     /// Where the last fragment ended that was taken, or that came too early.
     pub(super) end: u64,
@@ -245,14 +246,15 @@ impl<W: World> Session<W> {
         is_open(access, self.kept.record().life.user.as_deref(), principal)
     }
 
-    /// A packet of its client that could not be understood had a body: whoever closes behind it did
-    /// not mean an empty file.
-    pub(super) fn note_offer_unread(&self) {
-        if let Ok(mut work) = self.work.try_borrow_mut()
-            && let Some(work) = work.as_mut()
-        {
-            work.offers.has_any = true;
-        }
+    /// Bytes were offered, and none was taken; the next record says it. Whether that is new, and
+    /// matters: whoever closes behind them did not mean an empty file.
+    pub(super) fn note_vain_offer(&self) -> bool {
+        self.state() == State::NEW && self.kept.note_offered()
+    }
+
+    /// Whether bytes were offered of which none was taken, in this life of the server or before.
+    pub(super) fn was_offered(&self) -> bool {
+        self.kept.record().life.was_offered
     }
 
     /// Time without progress.
