@@ -991,3 +991,48 @@ fn what_is_sent_again_is_read_to_its_end_and_answered() {
     let too_large = too_large.expect("an answer to 80 MiB where 64 are the most");
     assert_eq!(too_large.status, 413);
 }
+
+/// Its client has sent all of it when it looks for the answer, whatever that is.
+#[test]
+fn what_is_too_long_or_not_understood_is_read_to_its_end_and_answered() {
+    const MIB: u64 = 1 << 20;
+    let settings = "durability = \"none\"\nfragment_bytes_max = \"3 MiB\"\nupload_bytes_max = \"60 MiB\"\n\
+                    [limits]\ndrain_bytes_max = 0\n\
+                    [[location]]\nprefix = \"long\"\nfragment_bytes_max = \"48 MiB\"\n\
+                    [[location]]\nprefix = \"off\"\nenabled = false";
+    let server = Server::with(Settings::default().file(settings));
+    std::fs::create_dir(server.file("long")).unwrap();
+    let client = Client::create(server.address(), "/a.bin");
+    let stranger = "{7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DE}";
+    let mut whole = Client::create(server.address(), "/whole.bin");
+    whole.send(fragment(0..MIB)).assert(200, None);
+    let begun = client.session().to_owned();
+    for (path, session, offered, status) in [
+        ("/a.bin", &*begun, fragment(0..40 * MIB).of(70 * MIB), 500),
+        ("/a.bin", stranger, fragment(0..40 * MIB), 500),
+        ("/a.bin", &*begun, fragment(0..40 * MIB), 413),
+        ("/off/a.bin", stranger, fragment(0..40 * MIB), 501),
+        // Not understood.
+        (
+            "/long/a.bin",
+            stranger,
+            fragment(0..40 * MIB).with("Content-Encoding: gzip\r\n"),
+            400,
+        ),
+        (
+            "/a.bin",
+            &*begun,
+            fragment(0..40 * MIB).with("Content-Encoding: gzip\r\n"),
+            400,
+        ),
+        ("/whole.bin", whole.session(), fragment(0..40 * MIB), 400),
+    ] {
+        let mut client = Client::new(server.address(), path);
+        client.adopt(session);
+        let answer = client.try_send(&offered);
+        let answer = answer.unwrap_or_else(|| panic!("no answer to {offered:?}"));
+        assert_eq!(answer.status, status, "{offered:?}");
+        // The connection goes on.
+        client.ping();
+    }
+}

@@ -21,9 +21,6 @@ use crate::http::authorization::say_token;
 use crate::http::chunked::ChunkedDecoder;
 use crate::http::response::{self, AUTHENTICATE, Persistence};
 
-/// How many times `fragment_bytes_max` is read of a fragment that is longer: clients halve theirs
-/// when they hear 413, and reading them costs no more than sending them.
-const TOO_LARGE_READ: u64 = 16;
 /// Whoever sends on after its answer has its time anew with so many bytes: much more than comes of
 /// one that only wants to stay.
 const WIND_BYTES: usize = 64 << 10;
@@ -205,11 +202,6 @@ impl<W: World> Exchange<W> {
         asked: Persistence,
         read_max: u64,
     ) -> Result<Persistence, Cut> {
-        // A client that is to send smaller fragments must hear so.
-        let read_max = match &outcome.reply {
-            Err(Refusal::FragmentTooLarge { .. }) => read_max.saturating_mul(TOO_LARGE_READ),
-            _ => read_max,
-        };
         match outcome.body {
             BodyLeft::Bytes(bytes) if bytes <= read_max => {
                 if bytes > 0 {

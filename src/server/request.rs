@@ -17,8 +17,8 @@ use crate::http::response::{Persistence, PlainRefusal};
 pub enum Request {
     /// BITS.
     Packet {
-        /// The packet, or what is wrong with it and the session that it names.
-        packet: Result<Packet, (Refusal, Option<SessionId>)>,
+        /// The packet, or what is wrong with it.
+        packet: Result<Packet, Misread>,
         /// The client waits for `100 Continue`.
         expects_continue: bool,
         /// Where the body ends.
@@ -48,6 +48,16 @@ pub enum Request {
         /// What the client wants of the connection.
         persistence: Persistence,
     },
+}
+
+/// A packet that is not understood, and what of it is.
+pub struct Misread {
+    /// What is wrong with it.
+    pub why: Refusal,
+    /// The session that it names.
+    pub session: Option<SessionId>,
+    /// What it is about.
+    pub path: Option<UploadPath>,
 }
 
 /// What is left of a request's body after its packet was dealt with.
@@ -148,7 +158,7 @@ impl fmt::Display for Unserved {
 impl Request {
     /// What a head asks for; `settle` says of a path how it is spelt, and whether its packets are
     /// judged strictly.
-    pub fn read(head: &Head<'_>, settle: impl FnOnce(UploadPath) -> (UploadPath, bool)) -> Self {
+    pub fn read(head: &Head<'_>, settle: impl Fn(UploadPath) -> (UploadPath, bool)) -> Self {
         let framing = head.framing;
         let persistence = match head.keep_alive {
             true => Persistence::KeepAlive,
@@ -163,8 +173,11 @@ impl Request {
         };
         match head.method {
             Method::BitsPost => Self::Packet {
-                packet: packet::parse_with(head, settle)
-                    .map_err(|refusal| (refusal, packet::named_session(head))),
+                packet: packet::parse_with(head, &settle).map_err(|why| Misread {
+                    why,
+                    session: packet::named_session(head),
+                    path: settled_path(head, settle),
+                }),
                 expects_continue: head.expects_continue,
                 framing,
                 persistence,
@@ -180,10 +193,7 @@ impl Request {
                 }
                 _ => plain(Unserved::NotFound, None),
             },
-            Method::Other => {
-                let target = path::resolve_target(head.target).ok();
-                plain(Unserved::Method, target.map(|target| settle(target.path).0))
-            }
+            Method::Other => plain(Unserved::Method, settled_path(head, settle)),
         }
     }
 
@@ -199,9 +209,9 @@ impl Request {
             } => Some(*session),
             // It counts among what was offered to the session.
             Self::Packet {
-                packet: Err((_, session)),
+                packet: Err(misread),
                 ..
-            } => *session,
+            } => misread.session,
             Self::Download { .. } | Self::Plain { .. } => None,
         }
     }
@@ -215,6 +225,15 @@ impl Wanted {
         let target = path::resolve_target(target).ok()?;
         Some(Self::File(settle(target.path).0))
     }
+}
+
+/// What a head is about, if its target is one of ours.
+fn settled_path(
+    head: &Head<'_>,
+    settle: impl Fn(UploadPath) -> (UploadPath, bool),
+) -> Option<UploadPath> {
+    let target = path::resolve_target(head.target).ok()?;
+    Some(settle(target.path).0)
 }
 
 /// A body of which nothing was read.
@@ -313,9 +332,9 @@ mod tests {
             let fields = format!("BITS-Packet-Type: Fragment\r\nContent-Length: 5\r\n{fields}");
             match request("BITS_POST /a:b", &fields) {
                 Request::Packet {
-                    packet: Err((_, session)),
+                    packet: Err(misread),
                     ..
-                } => session,
+                } => misread.session,
                 _ => panic!("the target is wrong"),
             }
         };

@@ -8,7 +8,7 @@ use super::floor::{Wire as _, World};
 use super::gatekeeper::Shown;
 use super::lifecycle::{self, Known};
 use super::offers;
-use super::request::{self, Request, Wanted};
+use super::request::{self, Misread, Request, Wanted};
 use super::shard::Phase;
 use crate::bits::packet::{Packet, PacketKind};
 use crate::bits::reply::{self, Ack, Refusal, Scarce};
@@ -19,6 +19,10 @@ use crate::event::Event;
 use crate::http::head::Framing;
 use crate::http::path::UploadPath;
 use crate::http::response::Persistence;
+
+/// How many times `fragment_bytes_max` is read of a fragment that is longer: clients halve theirs
+/// when they hear 413, and reading them costs no more than sending them.
+const TOO_LARGE_READ: u64 = 16;
 
 /// What follows an exchange.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,19 +82,7 @@ impl<W: World> Exchange<W> {
                 };
                 match packet {
                     Ok(packet) => self.serve_packet(packet, asked.agent, shown, manners).await,
-                    Err((refusal, session)) => {
-                        if let (true, Some(id)) = (brings_bytes(framing, &refusal), session) {
-                            Box::pin(self.note_misread(id)).await;
-                        }
-                        let outcome = Outcome {
-                            reply: Err(refusal),
-                            session,
-                            body: request::unread_body(framing, expects_continue),
-                        };
-                        let read_max = self.read_max(None);
-                        self.answer_packet(About::default(), outcome, persistence, read_max)
-                            .await
-                    }
+                    Err(misread) => self.answer_misread(misread, manners).await,
                 }
             }
             Request::Download {
@@ -132,6 +124,24 @@ impl<W: World> Exchange<W> {
                 self.finish(persistence).await
             }
         }
+    }
+
+    async fn answer_misread(&mut self, misread: Misread, manners: Manners) -> Next {
+        let Misread { why, session, path } = misread;
+        if let (true, Some(id)) = (brings_bytes(manners.framing, &why), session) {
+            Box::pin(self.note_misread(id)).await;
+        }
+        let announced = match manners.framing {
+            Framing::Length(bytes) => bytes,
+            Framing::Absent | Framing::Chunked => 0,
+        };
+        let read_max = self.read_max(path.as_ref(), announced);
+        let outcome = Outcome {
+            reply: Err(why),
+            session,
+            body: request::unread_body(manners.framing, manners.expects_continue),
+        };
+        (self.answer_packet(About::default(), outcome, manners.persistence, read_max)).await
     }
 
     /// A packet that could not be understood brought bytes for a session: whoever closes it then
@@ -204,6 +214,10 @@ impl<W: World> Exchange<W> {
             packet: Some(kind),
             path: Some(&path),
         };
+        let read_max = match &packet {
+            Packet::Fragment(fragment) => self.read_max(Some(&path), fragment.content.len()),
+            _ => self.read_max(Some(&path), 0),
+        };
         if manners.is_stranded {
             let outcome = Outcome {
                 reply: Err(Refusal::Busy(Scarce::Letters)),
@@ -213,7 +227,6 @@ impl<W: World> Exchange<W> {
                     _ => request::unread_body(manners.framing, manners.expects_continue),
                 },
             };
-            let read_max = self.read_max(Some(&path));
             return (self.answer_packet(about, outcome, persistence, read_max)).await;
         }
         let dispatched = match self.admit(&path, shown).await {
@@ -252,7 +265,6 @@ impl<W: World> Exchange<W> {
                 self.shard.point_at_another_case(&path);
             }
         }
-        let read_max = self.read_max(Some(&path));
         (self.answer_packet(about, outcome, persistence, read_max)).await
     }
 
@@ -297,15 +309,22 @@ impl<W: World> Exchange<W> {
         }
     }
 
-    /// Bytes of an announced body that are read though nothing of it is stored. A client that lost
-    /// an Ack sends its fragment again, and one that is told of a gap has sent all of it: they read
-    /// the answer only then, and a reset in mid-body would take it away from them, each time. So
-    /// what an honest client may send is read to its end.
-    fn read_max(&self, path: Option<&UploadPath>) -> u64 {
-        let fragment = path.map(|path| self.shard.location(path).policy.fragment_bytes_max);
-        fragment
-            .unwrap_or(0)
-            .max(self.shard.limits().drain_bytes_max)
+    /// Bytes of a body of `announced` bytes that are read though nothing of it is stored. A client
+    /// that lost an Ack sends its fragment again, and one that is told of a gap has sent all of it:
+    /// they read the answer only then, and a reset in mid-body would take it away from them, each
+    /// time. So what an honest client may send is read to its end, whatever the answer is; a
+    /// fragment that is longer, too, as far as that is near.
+    fn read_max(&self, path: Option<&UploadPath>, announced: u64) -> u64 {
+        let drained = self.shard.limits().drain_bytes_max;
+        let Some(path) = path else {
+            return drained;
+        };
+        let fragment = self.shard.location(path).policy.fragment_bytes_max;
+        let read_max = fragment.max(drained);
+        match announced > fragment {
+            true => read_max.saturating_mul(TOO_LARGE_READ),
+            false => read_max,
+        }
     }
 
     /// Whether the connection may go on behind an answer, where its client asks for `wanted`.

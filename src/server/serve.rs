@@ -157,17 +157,17 @@ impl<W: World> Exchange<W> {
         }
         let peer = self.connection.client();
         if let Request::Packet {
-            packet: Err((why, session)),
+            packet: Err(misread),
             ..
         } = &asked.request
         {
             self.shard.world.emit(Event::Refused {
                 peer,
-                session: *session,
+                session: misread.session,
                 path: None,
                 target: stranger::target(self.inbox.bytes()),
                 user: None,
-                why,
+                why: &misread.why,
             });
         }
         if let Request::Plain { why, .. } = &asked.request {

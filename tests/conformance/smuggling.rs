@@ -4,7 +4,7 @@
 use crate::support::client::{Client, SESSION_NOT_FOUND, fragment};
 use crate::support::raw::Raw;
 use crate::support::server::Server;
-use crate::{ask, fragment_head, head, server_with};
+use crate::{ask, fragment_head, head, head_to, server_with};
 
 /// Asserts 400 and the end of the connection; what stands behind the head is never answered.
 #[track_caller]
@@ -187,8 +187,11 @@ fn a_body_that_is_not_read_ends_its_connection() {
     let range = format!("bytes 10-{}/100000", len + 9);
     let session = format!("BITS-Session-Id: {id}\r\n");
     for (request, status) in [
-        // Too much to read.
-        (head("Nothing", &format!("Content-Length: {len}\r\n")), 400),
+        // Too much to read, for no place of ours.
+        (
+            head_to("/a:b", "Nothing", &format!("Content-Length: {len}\r\n")),
+            400,
+        ),
         // Not ours to read.
         (
             format!("PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: {len}\r\n\r\n"),
