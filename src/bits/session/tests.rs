@@ -275,6 +275,45 @@ fn what_the_application_refused_for_good_is_not_offered_again() {
     assert_eq!(gone.on(Step::Close, &rules).1, Decision::Say(answer));
 }
 
+/// protocol.md 4.2 has the length before the place: no answer depends on how much is here.
+#[test]
+fn a_fragment_that_is_too_long_hears_so_in_each_state() {
+    let rules = Rules {
+        fragment_bytes_max: 4,
+        ..RULES
+    };
+    let (total, reply) = (5, Reply::None);
+    let copies = true;
+    for state in [
+        State::NEW,
+        State::Receiving {
+            received: 5,
+            total: Some(5),
+        },
+        State::Sealed { total },
+        State::Notified {
+            total,
+            copies,
+            reply,
+        },
+        State::Denied { total },
+        State::Published { total, reply },
+    ] {
+        let refused = Decision::Refuse(Refusal::FragmentTooLarge { limit: 4 });
+        assert_eq!(
+            state.on(Step::Fragment(range(0, 5, 5)), &rules),
+            (state, refused)
+        );
+        let (_, decision) = state.on(Step::Fragment(range(0, 5, 6)), &rules);
+        let is_first = state == State::NEW;
+        let is_other_total = matches!(decision, Decision::Refuse(Refusal::TotalChanged { .. }));
+        assert_eq!(is_other_total, !is_first, "{state:?}");
+        let (_, decision) = state.on(Step::Fragment(range(1, 5, 5)), &rules);
+        let is_too_long = matches!(decision, Decision::Refuse(Refusal::FragmentTooLarge { .. }));
+        assert!(!is_too_long, "{state:?}");
+    }
+}
+
 #[test]
 fn the_first_fragment_fixes_the_total() {
     let (state, decision) = State::NEW.on(Step::Fragment(range(0, 2, 3)), &RULES);

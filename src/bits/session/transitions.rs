@@ -32,7 +32,7 @@ impl State {
             | Self::Notified { .. }
             | Self::Denied { .. }
             | Self::Closing { .. }
-            | Self::Published { .. } => self.repeat(range.total(), rules),
+            | Self::Published { .. } => self.repeat(range.len(), range.total(), rules),
             Self::Gone(_) => (self, Decision::Refuse(Refusal::SessionNotFound)),
         }
     }
@@ -50,7 +50,7 @@ impl State {
             | Self::Notified { .. }
             | Self::Denied { .. }
             | Self::Closing { .. }
-            | Self::Published { .. } => self.repeat(0, rules),
+            | Self::Published { .. } => self.repeat(0, 0, rules),
             Self::Gone(_) => (self, Decision::Refuse(Refusal::SessionNotFound)),
         }
     }
@@ -282,8 +282,9 @@ impl State {
         }
     }
 
-    /// A fragment of a file that we have whole: the final Ack again (protocol.md 4.9).
-    fn repeat(self, claimed: u64, rules: &Rules) -> (Self, Decision) {
+    /// A fragment of `bytes` of a file that we have whole: the final Ack again (protocol.md 4.9),
+    /// unless it is too long, as in [`receive`].
+    fn repeat(self, bytes: u64, claimed: u64, rules: &Rules) -> (Self, Decision) {
         let total = self.received();
         if claimed != total {
             return (
@@ -293,6 +294,10 @@ impl State {
                     is: claimed,
                 }),
             );
+        }
+        if bytes > rules.fragment_bytes_max {
+            let limit = rules.fragment_bytes_max;
+            return (self, Decision::Refuse(Refusal::FragmentTooLarge { limit }));
         }
         self.conclude(rules)
     }
