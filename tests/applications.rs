@@ -552,6 +552,22 @@ fn the_application_hears_the_url_as_it_was_sent() {
     client.close().assert(200, None);
 }
 
+/// The node is where its client goes on, and no part of what it has asked for.
+#[test]
+fn the_application_hears_the_host_that_the_client_has_asked() {
+    let backend = Backend::always(Act::body(b"reply"));
+    let server = server(BY_VALUE, &backend, "host_id = \"node1.example\"");
+    let mut client = Client::create(server.address(), "/a.bin");
+    client.host = "farm.example:81".to_owned();
+    let answer = client.send(fragment(0..500));
+    let reply = answer.assert(200, None).field("BITS-Reply-URL").unwrap();
+    assert!(reply.starts_with("http://node1.example:81/"), "{reply}");
+    let heard = &backend.heard()[0];
+    let url = "http://farm.example:81/a.bin";
+    assert_eq!(heard.field("BITS-Original-Request-URL"), Some(url));
+    client.close().assert(200, None);
+}
+
 /// Who is asked stands in the settings: a client that calls the server by another name changes
 /// nothing about it.
 #[test]

@@ -160,7 +160,8 @@ impl<W: World> Held<W> {
         Ok(Order {
             id: id.plain().to_string(),
             url,
-            upload_url: self.base(location).upload_url(self.asked()),
+            // As its client calls it, by the name of the farm or of the node.
+            upload_url: self.base(location, None).upload_url(self.asked()),
             shelf: self.keep().shelf(),
             part: names::part_name(id),
             reply: names::reply_name(id),
@@ -225,15 +226,17 @@ impl<W: World> Held<W> {
             Reply::None => None,
             Reply::Elsewhere => answered.static_url.map(String::into_boxed_str),
             Reply::File => {
-                let base = self.base(&self.location());
+                let location = self.location();
+                // It is fetched from the node that has it (protocol.md 8.3).
+                let node = location.host.as_ref().map(|host| host.id.as_str());
+                let base = self.base(&location, node);
                 let url = base.reply_url(self.path(), self.id(), answered.token);
                 Some(url.into_boxed_str())
             }
         }
     }
 
-    fn base(&self, location: &Location) -> Base {
-        let node = location.host.as_ref().map(|host| host.id.as_str());
+    fn base(&self, location: &Location, node: Option<&str>) -> Base {
         let host = self.asked().host.as_deref();
         let public_url = location.public_url.as_deref();
         Base::new(public_url, node, host, self.is_encrypted())
