@@ -103,9 +103,10 @@ fn is_absolute(url: &str) -> bool {
 pub struct Base(Option<String>);
 
 impl Base {
-    /// From the settings `public_url` and `host_id`, and from the host of the request; the first
-    /// two win in this order. The port is always that of the request: BITS-Host-Id has none. So is
-    /// the scheme: https if it `came_by_tls`, that of this server.
+    /// From the setting `public_url`, the node that is to be asked, if it has to be that one, and
+    /// the host of the request; the first two win in this order. The port is always that of the
+    /// request: BITS-Host-Id has none. So is the scheme: https if it `came_by_tls`, that of this
+    /// server.
     ///
     /// What it makes is told to whoever asked, and to applications as a remark. It never says who
     /// is asked: a host may be anything that a client likes.
@@ -140,8 +141,8 @@ impl Base {
     }
 
     /// Where the reply to an upload is fetched: in the folder of the upload, so that it takes the
-    /// same way through proxies. Without a base it is relative to the URL of the upload, as that of
-    /// IIS always is.
+    /// same way through proxies. Without a base, or with one that leaves it no room, it is relative
+    /// to the URL of the upload, as that of IIS always is.
     pub fn reply_url(&self, path: &UploadPath, session: SessionId, token: Token) -> String {
         let id = session.plain();
         let name = format!("{REPLIES}{id}-{token}{REPLY_NAME}");
@@ -154,12 +155,16 @@ impl Base {
         loop {
             let url = match folder {
                 Some(folder) => format!("{base}/{}/{name}", encoded(folder)),
-                None => return format!("{base}/{name}"),
+                None => format!("{base}/{name}"),
             };
             if url.len() <= URL_BYTES_MAX {
                 return url;
             }
-            folder = folder.and_then(|folder| Some(folder.rsplit_once('/')?.0));
+            folder = match folder {
+                Some(folder) => folder.rsplit_once('/').map(|(before, _)| before),
+                // By such a name a client may call us, and no setting does.
+                None => return name,
+            };
         }
     }
 }
@@ -482,6 +487,15 @@ mod tests {
             parse_reply_target(&url["http://h:81".len()..]),
             Some((session, token))
         );
+        // Whatever a client calls us, the URL is one that clients take. `public_url` may have 2,000
+        // bytes.
+        for (bytes, is_absolute) in [(2_000, true), (2_091, true), (2_092, false), (8_000, false)] {
+            let host = "h".repeat(bytes - "http://".len());
+            let base = Base::new(None, None, Some(&host), false);
+            let url = base.reply_url(&deep, session, token);
+            assert!(url.len() <= URL_BYTES_MAX, "{} bytes", url.len());
+            assert_eq!(url.starts_with("http://h"), is_absolute, "{bytes}");
+        }
         // Resolved by the client as any reference is (RFC 3986 5.2).
         let relative = Base::new(None, None, None, false).reply_url(&path, session, token);
         assert!(relative.starts_with("BITS-Sessions/Replies/7A1C"));

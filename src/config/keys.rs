@@ -359,7 +359,7 @@ keys! {
         /// The region that requests are signed for.
         region: String = "us-east-1".to_owned(), Row::of(Form::Text(url::REGION)).called("store_region");
         /// The store; none: that of AWS in the region.
-        endpoint: Option<String> = None, Row::of(Form::TextOrNone(url::PUBLIC_URL)).called("store_endpoint");
+        endpoint: Option<String> = None, Row::of(Form::TextOrNone(url::ENDPOINT)).called("store_endpoint");
         /// Whether the bucket stands in the path of URLs, and not in the name of the host.
         path_style: bool = false, Row::of(truth()).called("store_path_style");
         /// The authorities (PEM) that vouch for the store; none: those of this machine.

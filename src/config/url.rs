@@ -14,6 +14,11 @@ use crate::http::userinfo;
 
 /// An http or https URL as `public_url`, without the slash at its end.
 pub(super) fn parse_public_url(text: &str) -> Option<String> {
+    parse_endpoint(text).filter(|url| url.len() <= PUBLIC_URL_CHARS_MAX)
+}
+
+/// An http or https URL of a store, likewise.
+pub(super) fn parse_endpoint(text: &str) -> Option<String> {
     let is_good = is_http_url(text) && !text.contains('?');
     is_good.then(|| text.trim_end_matches('/').to_owned())
 }
@@ -142,6 +147,14 @@ fn is_http_url(text: &str) -> bool {
 
 /// What is wrong with what looks like a URL. A user in it is told of otherwise.
 fn why_no_url(text: &str) -> Option<String> {
+    why_no_url_of(text, URL_CHARS_MAX)
+}
+
+fn why_no_public_url(text: &str) -> Option<String> {
+    why_no_url_of(text, PUBLIC_URL_CHARS_MAX)
+}
+
+fn why_no_url_of(text: &str, chars_max: usize) -> Option<String> {
     let authority = text.split_once("://").map_or("", |(_, rest)| rest);
     let authority = authority.split(['/', '?', '#']).next().unwrap_or_default();
     let authority = authority.rsplit('@').next().unwrap_or_default();
@@ -170,7 +183,7 @@ fn why_no_url(text: &str) -> Option<String> {
         "ports are 1 to 65535"
     } else if is_url && parse_host(host).is_none() {
         "its host is neither a name nor an address"
-    } else if text.len() > URL_CHARS_MAX {
+    } else if text.len() > chars_max {
         return Some(format!("; it has {} characters", text.len()));
     } else {
         return None;
@@ -180,6 +193,8 @@ fn why_no_url(text: &str) -> Option<String> {
 
 /// The bound of IIS for URLs (protocol.md 11.1).
 const URL_CHARS_MAX: usize = 2_200;
+/// URLs of replies begin with it, and are no longer than others (protocol.md 10.1).
+const PUBLIC_URL_CHARS_MAX: usize = 2_000;
 /// The bound of IIS for host ids (protocol.md 11.2).
 const HOST_CHARS_MAX: usize = 300;
 /// RFC 1035 2.3.4.
@@ -188,6 +203,13 @@ const LABEL_CHARS_MAX: usize = 63;
 /// What `public_url` may be.
 pub(super) const PUBLIC_URL: Text = Text {
     parse: parse_public_url,
+    takes: "an http or https URL without a query, of at most 2000 characters",
+    pattern: r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s?#]+$",
+    hint: why_no_public_url,
+};
+/// What the URL of an object store may be.
+pub(super) const ENDPOINT: Text = Text {
+    parse: parse_endpoint,
     takes: "an http or https URL without a query, of at most 2200 characters",
     pattern: r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s?#]+$",
     hint: why_no_url,
@@ -316,6 +338,15 @@ mod tests {
         ] {
             assert_eq!(parse_public_url(text), None, "{text}");
         }
+        // URLs of replies begin with it, and have to fit.
+        let long = |chars: usize| format!("http://h/{}", "a".repeat(chars - "http://h/".len()));
+        assert!(parse_public_url(&long(2_000)).is_some());
+        assert_eq!(parse_public_url(&long(2_001)), None);
+        assert_eq!(
+            why_no_public_url(&long(2_001)).as_deref(),
+            Some("; it has 2001 characters")
+        );
+        assert!(parse_endpoint(&long(2_200)).is_some());
     }
 
     #[test]
