@@ -121,6 +121,9 @@ fn allow_names_what_may_be_asked_there() {
     ] {
         let answer = ask(&mut raw, "OPTIONS", path, "");
         assert_eq!((answer.status, answer.field("Allow")), (405, Some(allow)));
+        // Nor do the words promise what is refused.
+        let is_promised = answer.reason().contains("taken by BITS_POST");
+        assert_eq!(is_promised, allow.contains("BITS_POST"), "{path}");
     }
 }
 

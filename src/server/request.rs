@@ -118,9 +118,13 @@ impl Unserved {
         persistence: Persistence,
         out: &mut Vec<u8>,
     ) {
+        let is_disabled = self == Self::Method && !methods.contains("BITS_POST");
         PlainRefusal {
             status: self.status(),
-            why: &self,
+            why: match is_disabled {
+                true => &"uploads are disabled here, and this method is not taken",
+                false => &self,
+            },
             // RFC 9110 15.5.6: of 405, and only there, all that the target supports.
             allow: (self.status() == 405).then_some(methods),
             challenges: &[],
