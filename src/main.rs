@@ -19,13 +19,13 @@ use bitsd::config::{
 };
 use bitsd::observe;
 use bitsd::ring::doctor::{self, Finding};
-use bitsd::ring::handed::Handed;
-use bitsd::ring::launch::{self, Source};
+use bitsd::ring::handed::{Handed, HandedTerms};
+use bitsd::ring::launch::{self, Source, StartFile};
 use bitsd::ring::launch_error::LaunchError;
 use bitsd::ring::memory;
 use bitsd::ring::offline;
 use bitsd::ring::signals;
-use bitsd::ring::successor::{ANSWER, Successor};
+use bitsd::ring::successor::{self, ANSWER, Successor};
 use bitsd::ring::umask;
 use bitsd::unseen;
 use bitsd::vigil::{self, Vigil};
@@ -60,8 +60,8 @@ fn main() -> ExitCode {
         signals::let_through();
     }
     match command {
-        Command::Serve(settings) => match settle_start(&settings) {
-            Ok((config, again)) => serve(config, again, (handed, successor)),
+        Command::Serve(settings) => match settle_start(&settings, handed.terms.take()) {
+            Ok(settled) => serve(settled, (handed, successor)),
             Err(code) => code,
         },
         Command::Check(check) => run_check(&check),
@@ -85,8 +85,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// The settings of a start. The log is not open yet, but for what does not answer meanwhile.
-fn settle_start(settings: &Settings) -> Result<(Config, Again), ExitCode> {
+/// The settings of a start, and whether their file has changed since they were checked. The log is
+/// not open yet, but for what does not answer meanwhile.
+fn settle_start(
+    settings: &Settings,
+    terms: Option<HandedTerms>,
+) -> Result<(Config, Again, bool), ExitCode> {
     let (format, of_start) = (OnceLock::new(), settings.clone());
     let _vigil = Vigil::begin(move |path, since| {
         let format = format.get_or_init(|| cli::log_format::asked_for_in_time(&of_start));
@@ -94,15 +98,23 @@ fn settle_start(settings: &Settings) -> Result<(Config, Again), ExitCode> {
             vigil::tell_of_start(path, since);
         }
     });
-    Again::begin(settings.clone()).map_err(|error| {
+    let checked = terms.as_ref();
+    let checked = checked.map(|terms| (&*terms.settings, terms.work_dir.as_deref()));
+    let begun = Again::begin(settings.clone(), checked);
+    let (config, again) = begun.map_err(|error| {
         let format = cli::log_format::asked_for(settings.file());
         observe::complain(format, "wrong_settings", &error);
         code_of(&error)
-    })
+    })?;
+    let has_changed = terms.is_some_and(|terms| again.has_changed_since(&terms.settings));
+    Ok((config, again, has_changed))
 }
 
 /// Runs the server until it is told to stop.
-fn serve(config: Config, again: Again, (handed, successor): (Handed, Successor)) -> ExitCode {
+fn serve(
+    (config, again, has_changed): (Config, Again, bool),
+    (handed, successor): (Handed, Successor),
+) -> ExitCode {
     let again = Arc::new(again);
     let look = Arc::clone(&again);
     if let Err(error) = observe::init(config.log_format, config.log_level) {
@@ -116,10 +128,13 @@ fn serve(config: Config, again: Again, (handed, successor): (Handed, Successor))
         tracing::warn!(event, why, "a variable of the environment is passed over");
     }
     let source = Source {
-        file: again.file(),
+        file: StartFile {
+            path: again.file(),
+            has_changed,
+        },
         handed,
-        successor: successor.reading(move || match look.resolve() {
-            Ok(_) => Ok(()),
+        successor: successor.reading(move || match look.read() {
+            Ok((config, text)) => Ok((text, config.work_dir)),
             Err(why) => Err(why.to_string()),
         }),
         read: Box::new(move || again.resolve()),
@@ -210,7 +225,8 @@ fn run_check(check: &Check) -> ExitCode {
     }
     signals::before_the_end(|| doctor::let_trials_end(TRIAL_ENDS));
     let deadline = Instant::now() + doctor::PATIENCE;
-    let settled = match check.settings.settle_by(deadline) {
+    let asked_about = (check.successor.then(successor::settings_asked_about)).flatten();
+    let settled = match check.settings.settle_by(deadline, asked_about) {
         Ok(settled) => settled,
         Err(why) => return failed(why),
     };

@@ -754,6 +754,90 @@ fn a_program_that_could_not_serve_does_not_take_over() {
     server.stop();
 }
 
+/// Goal: the new program begins with what was checked, whatever is written while the old one ends:
+/// what is wrong in it, or leads away from unfinished uploads, is told and takes nothing down.
+#[test]
+fn settings_that_are_written_while_the_server_makes_way_wait_for_the_new_program() {
+    let _alone = alone();
+    let work = tempfile::tempdir().unwrap();
+    let mode = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(work.path(), mode).unwrap();
+    let lines = "strict = true\n[limits]\nshutdown_ms_max = 60000\n";
+    let mut server = Server::with(Settings::default().file(lines));
+    let file = server.root().with_extension("toml");
+    let good = std::fs::read_to_string(&file).unwrap();
+    for (written, told) in [
+        (
+            "no_such_key = 1\n".to_owned() + &good,
+            "event=reload_failed",
+        ),
+        (
+            format!("work_dir = {:?}\n{good}", work.path()),
+            "key=\"work_dir\"",
+        ),
+        (
+            good.replace("true", "false"),
+            "changed=\"strict true -> false\"",
+        ),
+    ] {
+        let begun = starts(&server);
+        let mut client = Client::create(server.address(), "/a.bin");
+        client.send(fragment(0..10).of(20)).assert(200, None);
+        let mut other = Client::create(server.address(), "/b.bin");
+        other.send_part(&fragment(0..20_000), 10_000);
+        server.wait_for_part(other.session(), 10_000);
+        let before = server.log().len();
+        server.make_way();
+        wait_until("it makes way", || {
+            server.log()[before..].contains("event=making_way")
+        });
+        std::fs::write(&file, &written).unwrap();
+        // Its connection ends, and with it all that the server waits for.
+        drop(other);
+        wait_until("the new program serves", || starts(&server) > begun);
+        wait_until("the file is read again", || {
+            let log = server.log().split_off(before);
+            log.contains("event=settings_changed") && log.contains(told)
+        });
+        client.reconnect();
+        client.send(fragment(10..20)).assert(200, None);
+        client.close().assert(200, None);
+        std::fs::remove_file(server.root().join("a.bin")).unwrap();
+        std::fs::write(&file, &good).unwrap();
+    }
+    server.stop();
+}
+
+/// Goal: an upload that begins while the server makes way is not left behind in the old work
+/// directory, although there was none when the new one was checked.
+#[test]
+fn an_upload_that_begins_while_the_server_makes_way_keeps_the_work_directory() {
+    let _alone = alone();
+    let work = tempfile::tempdir().unwrap();
+    let mode = std::fs::Permissions::from_mode(0o700);
+    std::fs::set_permissions(work.path(), mode).unwrap();
+    let settings = Settings::default().file("[limits]\nshutdown_ms_max = 60000");
+    let mut server = Server::with(settings.flags(&["--log-level", "debug"]));
+    let file = server.root().with_extension("toml");
+    let text = format!("work_dir = {:?}\n{}", work.path(), server.settings().file);
+    std::fs::write(file, text).unwrap();
+    let mut client = Client::new(server.address(), "/a.bin");
+    server.wait_for_log("event=connected");
+    server.make_way();
+    server.wait_for_log("event=making_way");
+    client.try_create().assert(200, None);
+    wait_until("the new program serves", || starts(&server) == 2);
+    server.wait_for_log("event=work_dir_kept");
+    client.reconnect();
+    client.send(fragment(0..20)).assert(200, None);
+    client.close().assert(200, None);
+    server.assert_file("a.bin", 1, 20);
+    assert!(!work.path().join("lock").exists());
+    replace(&server);
+    assert!(work.path().join("lock").exists());
+    server.stop();
+}
+
 /// Goal: whoever started the server may ignore his own children (`signal(SIGCHLD, SIG_IGN)`), and
 /// so would it then: the new program is asked all the same.
 #[test]

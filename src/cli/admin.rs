@@ -299,7 +299,7 @@ impl Where {
         let settings = self.file.settings();
         let hint = "; --socket names the socket without them";
         let failed = |error| Failed::wrong_use(format!("{error}{hint}"));
-        match settings.settle_by(Instant::now() + SETTINGS_PATIENCE) {
+        match settings.settle_by(Instant::now() + SETTINGS_PATIENCE, None) {
             Ok(settled) => Ok(settled.map_err(failed)?.config),
             Err(why) => Err(Failed::new(format!("{why}{hint}"))),
         }

@@ -1,10 +1,10 @@
 //! The settings of a server that runs, read once more: by a reload, and before it makes way.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use bitsd::config::{Config, ConfigError, SettingsFile, Settled};
+use bitsd::config::{Config, ConfigError, Flags, SettingsFile, Settled};
 
 use super::settings::Settings;
 
@@ -20,17 +20,42 @@ pub struct Again {
 }
 
 impl Again {
-    /// Reads them for the first time.
+    /// Reads them for the first time. Those that the program before has checked hold as they were
+    /// then, whatever stands in the file by now; with its work directory, if that has to stay.
     ///
     /// # Errors
     /// [`ConfigError`]
-    pub fn begin(settings: Settings) -> Result<(Config, Self), ConfigError> {
+    pub fn begin(
+        settings: Settings,
+        checked: Option<(&[u8], Option<&Path>)>,
+    ) -> Result<(Config, Self), ConfigError> {
         let again = Self {
             settings,
             file: OnceLock::new(),
             had_any: AtomicBool::new(false),
         };
-        Ok((again.resolve()?, again))
+        let Some((text, work_dir)) = checked else {
+            return Ok((again.resolve()?, again));
+        };
+        let file = again.settings.file_of(text);
+        let settle = |flags| again.settle(flags, file.clone(), text);
+        let flags = again.settings.flags();
+        let kept = work_dir.map(|work| {
+            let flags = flags.clone();
+            settle(flags.said_by("the server before".to_owned(), "work_dir", work.as_os_str()))
+        });
+        // Where the two do not go together, a server without those uploads is better than none.
+        let config = match kept {
+            Some(Ok(config)) => config,
+            Some(Err(_)) | None => settle(flags)?,
+        };
+        Ok((config, again))
+    }
+
+    /// Whether the settings file is another one than when this was read.
+    pub fn has_changed_since(&self, text: &[u8]) -> bool {
+        let now = self.path().as_deref().map(SettingsFile::bytes).transpose();
+        now.map_or(true, |now| now.unwrap_or_default() != text)
     }
 
     /// The file that they are read from, if there is one.
@@ -43,17 +68,41 @@ impl Again {
     /// # Errors
     /// [`ConfigError`], also where there is no key in the file any more.
     pub fn resolve(&self) -> Result<Config, ConfigError> {
-        let named = || self.settings.file().map(PathBuf::from);
-        let path = self.file().or_else(named);
-        let file = path.as_deref().map(SettingsFile::read).transpose()?;
-        let has_any = file.as_ref().is_some_and(SettingsFile::has_any);
+        self.read().map(|(config, _)| config)
+    }
+
+    /// Reads them, and gives what stands in the file as well; nothing where there is none.
+    ///
+    /// # Errors
+    /// As for [`Self::resolve`].
+    pub fn read(&self) -> Result<(Config, Vec<u8>), ConfigError> {
+        let path = self.path();
+        let text = path.as_deref().map(SettingsFile::bytes).transpose()?;
+        let text = text.unwrap_or_default();
+        let config = self.settle(self.settings.flags(), path, &text)?;
+        Ok((config, text))
+    }
+
+    fn path(&self) -> Option<PathBuf> {
+        let named = || self.settings.file().map(Path::to_owned);
+        self.file().or_else(named)
+    }
+
+    fn settle(
+        &self,
+        flags: Flags,
+        path: Option<PathBuf>,
+        text: &[u8],
+    ) -> Result<Config, ConfigError> {
         let Some(path) = path else {
-            return Ok(Settled::resolve(self.settings.flags(), None)?.config);
+            return Ok(Settled::resolve(flags, None)?.config);
         };
+        let file = SettingsFile::of_bytes(&path, text.to_vec())?;
+        let has_any = file.has_any();
         if !has_any && self.had_any.load(Ordering::Relaxed) {
             return Err(ConfigError::emptied(path));
         }
-        let settled = Settled::resolve(self.settings.flags(), file)?;
+        let settled = Settled::resolve(flags, Some(file))?;
         self.had_any.fetch_or(has_any, Ordering::Relaxed);
         // From now on it has to be there.
         let _same_as_before = self.file.set(path);

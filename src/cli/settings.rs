@@ -98,18 +98,40 @@ impl Settings {
         self.keys.0.clone()
     }
 
+    /// The settings file in which this stood, if it was not empty: the usual one may be gone by
+    /// now.
+    pub fn file_of(&self, text: &[u8]) -> Option<PathBuf> {
+        let usual = || (!text.is_empty()).then(|| PathBuf::from(USUAL_FILE));
+        self.file().map(Path::to_owned).or_else(usual)
+    }
+
+    /// Settles every value by what stood in the settings file.
+    fn settle_by_text(&self, text: Vec<u8>) -> Result<Settled, ConfigError> {
+        let file = self.file_of(&text);
+        let file = file.map(|path| SettingsFile::of_bytes(&path, text));
+        Settled::resolve(self.flags(), file.transpose()?)
+    }
+
     /// Reads the settings file, if there is one, and settles every value.
     pub fn settle(&self) -> Result<Settled, ConfigError> {
         let file = self.file().map(SettingsFile::read).transpose()?;
         Settled::resolve(self.flags(), file)
     }
 
-    /// The same, if what they name answers until then.
-    pub fn settle_by(&self, deadline: Instant) -> Result<Result<Settled, ConfigError>, Unanswered> {
-        let settings = self.clone();
-        match vigil::within(deadline, move || settings.settle()) {
+    /// The same, of the file or of this in its place, if what they name answers until then.
+    pub fn settle_by(
+        &self,
+        deadline: Instant,
+        text: Option<Vec<u8>>,
+    ) -> Result<Result<Settled, ConfigError>, Unanswered> {
+        let (settings, here) = (self.clone(), text.clone());
+        let settle = |settings: &Self, text| match text {
+            Some(text) => settings.settle_by_text(text),
+            None => settings.settle(),
+        };
+        match vigil::within(deadline, move || settle(&settings, here)) {
             // Nobody sees then whether it waits.
-            Err(Unanswered::NoThread(_)) => Ok(self.settle()),
+            Err(Unanswered::NoThread(_)) => Ok(settle(self, text)),
             settled => settled,
         }
     }

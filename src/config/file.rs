@@ -41,12 +41,28 @@ impl SettingsFile {
     /// The file cannot be read, is not TOML, or holds an unknown key or a value that its key does
     /// not take.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::of_bytes(path, Self::bytes(path)?)
+    }
+
+    /// What stands in a file, whatever it is.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn bytes(path: &Path) -> Result<Vec<u8>, ConfigError> {
         let bytes = named_file::read_or_pipe(path, FILE_BYTES_MAX, PIPE_PATIENCE)
             .map_err(|error| Cause::Unreadable(path.to_owned(), error))?;
         if bytes.is_empty() && named_file::is_pipe(path) {
             return Err(Cause::RanDry(path.to_owned()).into());
         }
-        let text = utf8::text(bytes.to_vec());
+        Ok(bytes.to_vec())
+    }
+
+    /// Parses what was read of a file; `path` is for messages only.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn of_bytes(path: &Path, bytes: Vec<u8>) -> Result<Self, ConfigError> {
+        let text = utf8::text(bytes);
         let text = text.map_err(|why| Cause::NotText(path.to_owned(), why))?;
         Self::parse(path, text)
     }

@@ -1,26 +1,34 @@
 //! Descriptors that were open before this program began, and that it goes on with: listeners, which
-//! outlive the process that made them, and the locks of the work directory.
+//! outlive the process that made them, the locks of the work directory, and the settings as they
+//! were checked.
 //!
 //! They come from the service manager (its store of descriptors, or a `.socket` unit:
 //! sd_listen_fds(3)) or from the program that ran in this process before ([`super::successor`]).
 //! What each of them is, is asked of the descriptor itself: names can be wrong.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::Stat;
+use rustix::fs::{MemfdFlags, Stat};
 use rustix::io::FdFlags;
 use rustix::net::{SocketType, ipproto, sockopt};
 
 use super::reach::Reach;
 use super::service;
+use crate::config::FILE_BYTES_MAX;
 
 /// What a service manager says of the descriptors that it hands on.
 pub const FROM_MANAGER: [&str; 3] = ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
 /// What the program says that ran in this process before.
 pub const FROM_PREDECESSOR: &str = "BITSD_HANDED_ON";
+/// The work directory of the server that makes way: whoever is asked whether it can go on looks for
+/// uploads there, and whoever begins keeps it. A version that does not know it does without.
+pub const WORK_OF_PREDECESSOR: &str = "BITSD_GOES_ON_WITH";
 
 /// The first descriptor that a service manager hands on (`SD_LISTEN_FDS_START`).
 const FIRST: RawFd = 3;
@@ -36,6 +44,8 @@ enum Origin {
     Listener,
     /// A lock of the program before.
     Lock,
+    /// The settings that it has checked.
+    Settings,
 }
 
 /// The descriptors that the environment names, each once.
@@ -59,6 +69,7 @@ fn mentioned(variable: impl Fn(&str) -> Option<String>, process: u32) -> Vec<(Ra
             let (origin, number) = match word.split_once('=') {
                 Some(("listener", number)) => (Origin::Listener, number),
                 Some(("lock", number)) => (Origin::Lock, number),
+                Some(("settings", number)) => (Origin::Settings, number),
                 _ => continue,
             };
             if let Ok(number) = number.parse() {
@@ -72,9 +83,18 @@ fn mentioned(variable: impl Fn(&str) -> Option<String>, process: u32) -> Vec<(Ra
 }
 
 /// What `mentioned` reads in the program that comes after this one.
-pub fn mention(process: u32, listeners: &[RawFd], locks: &[RawFd]) -> String {
+pub fn mention(
+    process: u32,
+    listeners: &[RawFd],
+    (locks, settings): (&[RawFd], &[RawFd]),
+) -> String {
     let mut text = process.to_string();
-    for (word, numbers) in [("listener", listeners), ("lock", locks)] {
+    let all = [
+        ("listener", listeners),
+        ("lock", locks),
+        ("settings", settings),
+    ];
+    for (word, numbers) in all {
         for number in numbers {
             text.push_str(&format!(" {word}={number}"));
         }
@@ -89,10 +109,55 @@ pub struct Handed {
     pub listeners: Vec<HandedListener>,
     /// Locks of folders.
     pub locks: HandedLocks,
+    /// By which settings to begin; `None`: as they are now.
+    pub terms: Option<HandedTerms>,
     /// What else was called a listener, and is closed by now.
     pub strangers: Vec<Stranger>,
     /// A service manager holds the listeners, too: whatever is done to them is done to its own.
     pub is_managed: bool,
+}
+
+/// By which settings the program before has found that this one can begin.
+#[derive(Debug)]
+pub struct HandedTerms {
+    /// What stood in the settings file; nothing where there was none.
+    pub settings: Vec<u8>,
+    /// The work directory, where it must not be the one that they name: uploads would be left
+    /// behind.
+    pub work_dir: Option<PathBuf>,
+}
+
+impl HandedTerms {
+    fn read(settings: OwnedFd) -> Option<Self> {
+        let work_dir = std::env::var_os(WORK_OF_PREDECESSOR).filter(|path| !path.is_empty());
+        Some(Self {
+            settings: read_settings(File::from(settings)).ok()?,
+            work_dir: work_dir.map(PathBuf::from),
+        })
+    }
+}
+
+/// Settings in memory, to be handed on: nobody changes them on the way.
+///
+/// # Errors
+/// What the kernel says.
+pub fn hold_settings(text: &[u8]) -> io::Result<OwnedFd> {
+    let held = rustix::fs::memfd_create("settings", MemfdFlags::CLOEXEC)?;
+    let mut held = File::from(held);
+    held.write_all(text)?;
+    held.rewind()?;
+    Ok(held.into())
+}
+
+/// What is held there. Whoever was asked about them may have read them from the same description.
+///
+/// # Errors
+/// What the kernel says.
+pub fn read_settings(mut held: File) -> io::Result<Vec<u8>> {
+    held.rewind()?;
+    let mut text = Vec::new();
+    held.take(FILE_BYTES_MAX).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// A listening socket that was handed on.
@@ -152,6 +217,10 @@ impl Handed {
             let name = match origin {
                 Origin::Lock => {
                     handed.locks.0.push(descriptor);
+                    continue;
+                }
+                Origin::Settings => {
+                    handed.terms = HandedTerms::read(descriptor);
                     continue;
                 }
                 Origin::Manager(name) => {
@@ -272,14 +341,15 @@ mod tests {
 
     #[test]
     fn what_the_program_before_has_said_is_read_back() {
-        let text = mention(7, &[9, 4], &[11]);
+        let text = mention(7, &[9, 4], (&[11], &[12]));
         let expected = [
             (9, Origin::Listener),
             (4, Origin::Listener),
             (11, Origin::Lock),
+            (12, Origin::Settings),
         ];
         assert_eq!(read(&[(FROM_PREDECESSOR, &text)]), expected);
-        let another = mention(8, &[9], &[]);
+        let another = mention(8, &[9], (&[], &[]));
         assert_eq!(read(&[(FROM_PREDECESSOR, &another)]), []);
         let odd = "7 listener=x lock=2 listener=-4 listener=5 listener=5 lock=5 else=6 listener";
         assert_eq!(read(&[(FROM_PREDECESSOR, odd)]), [(5, Origin::Listener)]);
@@ -300,6 +370,15 @@ mod tests {
         assert_eq!(look(&other.into()), Err("it is no TCP socket"));
         let file = tempfile::tempfile().unwrap();
         assert_eq!(look(&file.into()), Err("it is no socket"));
+    }
+
+    #[test]
+    fn settings_that_are_held_can_be_read_more_than_once() {
+        let held = hold_settings(b"strict = true").unwrap();
+        for _ in 0..2 {
+            let same = File::from(held.try_clone().unwrap());
+            assert_eq!(read_settings(same).unwrap(), b"strict = true");
+        }
     }
 
     #[test]

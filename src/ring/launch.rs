@@ -1,6 +1,5 @@
 //! The start: probe the kernel, take the directories, listen, and give each shard its seat.
 
-use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,10 +23,11 @@ use super::seat::{News, Seat, Sign, Stage};
 use super::service;
 use super::signals;
 use super::space::Spaces;
+use super::start::Start;
 use super::steward::{self, ToAsk};
 use super::stop_wish;
 use super::successor::Successor;
-use super::supervisor::{Ended, Start, Supervisor};
+use super::supervisor::{Ended, Supervisor};
 use super::tls::material::Material;
 use super::watch::Watch;
 use super::window;
@@ -46,12 +46,14 @@ use crate::vault::names::{WorkName, is_half_note, parse_name};
 use crate::vault::readback::Dealt;
 use crate::verify::{self, Verifier};
 
+pub use super::start::StartFile;
+
 /// What this start begins with: where the settings come from, for the line that tells of the start,
 /// and how to read them again; what was handed on by whoever was here before, and how this program
 /// itself was started.
 pub struct Source {
-    /// The settings file, if there is one.
-    pub file: Option<PathBuf>,
+    /// The settings file.
+    pub file: StartFile,
     /// Reads the settings again.
     pub read: ReadSettings,
     /// Open since before this program began.
@@ -293,7 +295,7 @@ fn make_way(
 ) -> Result<(), LaunchError> {
     let locks = directories.hand_on().map_err(LaunchError::Successor)?;
     observe::flush();
-    let error = successor.take_over(&listening.all(), &locks);
+    let error = successor.take_over(&listening.all(), &locks, directories);
     Err(LaunchError::Successor(error))
 }
 

@@ -74,6 +74,7 @@ pub mod shelves;
 pub mod signals;
 pub mod space;
 mod stamp;
+mod start;
 pub mod steward;
 mod stop_wish;
 mod strangers;

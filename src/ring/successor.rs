@@ -5,7 +5,8 @@
 //! First it is asked whether it could serve (`check`). Then this one ends in order, and the other
 //! begins by `execve`, with the listeners and the locks: clients wait in the queues of the
 //! listeners meanwhile, and there is no moment at which another server could take the work
-//! directory.
+//! directory. It begins with the settings that were checked, which are handed on, too: the end may
+//! take its time, and whoever writes the file meanwhile must not keep it from beginning.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -16,14 +17,15 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::io::FdFlags;
 
-use super::handed::{self, FROM_MANAGER, FROM_PREDECESSOR};
+use super::directories::Directories;
+use super::handed::{self, FROM_MANAGER, FROM_PREDECESSOR, WORK_OF_PREDECESSOR};
 use super::listeners::Address;
 use super::reach::MadeFree;
 use super::signals;
@@ -39,9 +41,9 @@ const SAID_BYTES_MAX: u64 = 2_000;
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// What a program says that can go on, before anything else.
 pub const ANSWER: &str = "bitsd can go on\n";
-/// By this it is told where the uploads are that it is to go on with. A version that does not know
-/// it does without.
-pub const WORK_OF_PREDECESSOR: &str = "BITSD_GOES_ON_WITH";
+/// By this it is told that stdin has the settings that it is asked about. A version that does not
+/// know it reads the file.
+const SETTINGS_ON_STDIN: &str = "BITSD_SETTINGS_ON_STDIN";
 /// By this a program is asked whether it can go on with what it is handed.
 const QUESTION: [&str; 3] = ["check", "--quiet", "--successor"];
 
@@ -56,11 +58,21 @@ pub struct Successor {
     /// The work directory of the server that makes way.
     work: PathBuf,
     settings: Option<ReadAgain>,
+    /// What it was asked about last, and can begin with.
+    checked: Arc<Mutex<Option<Checked>>>,
 }
 
-/// Whether the settings can be read again, which the new program has to do; why not, in words.
+/// Settings that the new program can begin with.
+#[derive(Debug)]
+struct Checked {
+    held: OwnedFd,
+    work_dir: PathBuf,
+}
+
+/// Reads the settings again: what stands in their file, and the work directory that they name; why
+/// they cannot be read, in words.
 #[derive(Clone)]
-struct ReadAgain(Arc<dyn Fn() -> Result<(), String> + Send + Sync>);
+struct ReadAgain(Arc<dyn Fn() -> Result<(Vec<u8>, PathBuf), String> + Send + Sync>);
 
 impl fmt::Debug for ReadAgain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,6 +97,7 @@ impl Successor {
             free: MadeFree::default(),
             work: PathBuf::new(),
             settings: None,
+            checked: Arc::default(),
         }
     }
 
@@ -92,7 +105,7 @@ impl Successor {
     #[must_use]
     pub fn reading(
         self,
-        settings: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+        settings: impl Fn() -> Result<(Vec<u8>, PathBuf), String> + Send + Sync + 'static,
     ) -> Self {
         let settings = Some(ReadAgain(Arc::new(settings)));
         Self { settings, ..self }
@@ -113,17 +126,35 @@ impl Successor {
     /// # Errors
     /// Why not, in words.
     pub fn check(&self, is_wanted: &AtomicBool) -> Result<(), String> {
-        if let Some(settings) = &self.settings {
-            (settings.0)()?;
-        }
+        let checked = self.read_settings()?;
+        self.ask(checked.as_ref(), is_wanted)?;
+        *self.checked.lock().unwrap_or_else(PoisonError::into_inner) = checked;
+        Ok(())
+    }
+
+    fn read_settings(&self) -> Result<Option<Checked>, String> {
+        let Some(settings) = &self.settings else {
+            return Ok(None);
+        };
+        let (text, work_dir) = (settings.0)()?;
+        let held = handed::hold_settings(&text)
+            .map_err(|error| format!("the settings cannot be handed on: {error}"))?;
+        Ok(Some(Checked { held, work_dir }))
+    }
+
+    fn ask(&self, settings: Option<&Checked>, is_wanted: &AtomicBool) -> Result<(), String> {
         let program = self.program.display();
+        let mut command = Command::new(&self.program);
+        command.stdin(Stdio::null());
+        if let Some(held) = settings.and_then(|checked| checked.held.try_clone().ok()) {
+            command.stdin(held).env(SETTINGS_ON_STDIN, "1");
+        }
         // The first argument is the command `serve`.
-        let mut child = Command::new(&self.program)
+        let mut child = command
             .args(QUESTION)
             .args(self.words.iter().skip(2))
             .env(MadeFree::VARIABLE, self.free.to_text())
             .env(WORK_OF_PREDECESSOR, &self.work)
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -160,7 +191,12 @@ impl Successor {
     ///
     /// # Errors
     /// What the kernel says of both; then this process can only end.
-    pub fn take_over(&self, listeners: &[Arc<OwnedFd>], locks: &[OwnedFd]) -> std::io::Error {
+    pub fn take_over(
+        &self,
+        listeners: &[Arc<OwnedFd>],
+        locks: &[OwnedFd],
+        directories: &Directories,
+    ) -> std::io::Error {
         let numbers = |held: &mut dyn Iterator<Item = &OwnedFd>| -> Vec<RawFd> {
             held.filter(|held| rustix::io::fcntl_setfd(held.as_fd(), FdFlags::empty()).is_ok())
                 .map(|held| held.as_raw_fd())
@@ -168,7 +204,11 @@ impl Successor {
         };
         let listeners = numbers(&mut listeners.iter().map(|listener| &**listener));
         let locks = numbers(&mut locks.iter());
-        let mention = handed::mention(std::process::id(), &listeners, &locks);
+        let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        let settings = numbers(&mut checked.iter().map(|checked| &checked.held));
+        let mention = handed::mention(std::process::id(), &listeners, (&locks, &settings));
+        let keeps_work = (checked.as_ref())
+            .is_some_and(|checked| must_keep_work(directories, &checked.work_dir));
         // Until the new program hears them, none but those that stop it may end it.
         signals::ignore_all_but_stops();
         let begin = |program: &Path| {
@@ -180,6 +220,10 @@ impl Successor {
             FROM_MANAGER.iter().for_each(|name| {
                 command.env_remove(name);
             });
+            match keeps_work {
+                true => command.env(WORK_OF_PREDECESSOR, &self.work),
+                false => command.env_remove(WORK_OF_PREDECESSOR),
+            };
             command.env(FROM_PREDECESSOR, &mention).exec()
         };
         let error = begin(&self.program);
@@ -188,6 +232,25 @@ impl Successor {
         observe::flush();
         begin(Path::new(THIS_PROGRAM))
     }
+}
+
+/// Whether uploads would be left behind by these settings, although there were none when they were
+/// checked: clients may begin some until the end. The new program is told then to go on with them.
+fn must_keep_work(directories: &Directories, work_dir: &Path) -> bool {
+    let left = directories.left_behind_by(work_dir);
+    if let Some(why) = &left {
+        let event = "work_dir_kept";
+        tracing::warn!(event, %why, "uploads have begun meanwhile: the new program keeps the work directory");
+        observe::flush();
+    }
+    left.is_some()
+}
+
+/// The settings that a program is asked about, if they come from the server that asks.
+pub fn settings_asked_about() -> Option<Vec<u8>> {
+    env::var_os(SETTINGS_ON_STDIN)?;
+    let stdin = std::io::stdin().as_fd().try_clone_to_owned().ok()?;
+    handed::read_settings(stdin.into()).ok()
 }
 
 /// Whether a program that has ended has said what it is: any other one may end with success too.

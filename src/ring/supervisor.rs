@@ -1,7 +1,6 @@
 //! The main thread while the server runs: it sees the shards through recovery, service and the end.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -13,16 +12,15 @@ use super::directories::Directories;
 use super::herald::{BEAT, Herald};
 use super::last_sync::{begin_to_sync, note_clean_stop};
 use super::launch_error::LaunchError;
-use super::listeners::Listening;
-use super::probe;
 use super::reloader::Reloads;
 use super::seat::{News, ReadBack, Stage};
 use super::service;
 use super::signals::Wish;
+use super::start::Start;
 use super::successor::Successor;
 use crate::config::Config;
+use crate::observe;
 use crate::vault::disk::millis;
-use crate::{observe, version};
 
 /// What a shard may take to end after its time for running requests is over.
 const GRACE: Duration = Duration::from_secs(2);
@@ -42,68 +40,6 @@ const AFTERWARDS: Duration = Duration::from_secs(5);
 /// What a program may take to end that is asked whether it could serve, when nobody wants to know
 /// any more.
 const CHECK_ENDS: Duration = Duration::from_secs(1);
-
-/// What the line about the start tells, beside the settings.
-pub struct Start {
-    begun: Instant,
-    settings_file: Option<PathBuf>,
-    /// The listeners.
-    pub listening: Listening,
-    descriptors: u64,
-}
-
-impl Start {
-    /// Of a server that begins now.
-    pub fn new(
-        begun: Instant,
-        settings_file: Option<PathBuf>,
-        listening: Listening,
-        descriptors: u64,
-    ) -> Self {
-        Self {
-            begun,
-            settings_file,
-            listening,
-            descriptors,
-        }
-    }
-
-    /// Who has started, and how.
-    fn tell(&self, config: &Config, unfinished: usize, remembered: usize) {
-        let listen = |is_secure| {
-            let those =
-                (self.listening.addresses.iter()).filter(|address| address.is_secure == is_secure);
-            let those: Vec<String> = those.map(|one| one.address.to_string()).collect();
-            (!those.is_empty()).then(|| those.join(","))
-        };
-        let file = self
-            .settings_file
-            .as_ref()
-            .map(|path| path.display().to_string());
-        tracing::info!(
-            event = "started",
-            version = version::VERSION,
-            build = version::BUILD,
-            kernel = probe::kernel(),
-            config = file.unwrap_or_else(|| "none".to_owned()),
-            root = %config.roots[0].display(),
-            work_dir = %config.work_dir.display(),
-            locations = config.locations.len() - 1,
-            listen = listen(false),
-            listen_tls = listen(true),
-            shards = config.cores,
-            io = config.io.name(),
-            listeners_taken_over = Some(self.listening.taken_over).filter(|taken| *taken > 0),
-            descriptors = self.descriptors,
-            connections_per_shard_max = config.limits.connections_per_shard_max,
-            sessions_per_shard_max = config.limits.sessions_per_shard_max,
-            unfinished,
-            remembered,
-            took_ms = millis(self.begun.elapsed()),
-            "started"
-        );
-    }
-}
 
 /// How the server has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -330,6 +266,14 @@ impl<'a> Supervisor<'a> {
         service::ready(self.unfinished);
         let addresses = start.listening.addresses.iter();
         observe::announce(addresses.map(|one| (one.address, one.is_secure)));
+        if start.file.has_changed {
+            let event = "settings_changed";
+            tracing::info!(
+                event,
+                "the settings file was written after they were checked: it is read again"
+            );
+            self.reloads.ask();
+        }
         if std::mem::take(&mut self.is_to_make_way) {
             self.ask_successor();
         }
