@@ -1576,7 +1576,7 @@ fn the_service_manager_hears_how_the_server_is() {
     let settings = managed(folder.path(), "600000").file("strict = true");
     let mut server = Server::with(settings);
     let ready = hear(&manager, "READY=1");
-    assert!(ready.contains("STATUS=ready; 0 unfinished"), "{ready}");
+    assert!(ready.contains("STATUS=serving; 0 unfinished"), "{ready}");
     hear(&manager, "WATCHDOG=1");
     hear(&manager, "WATCHDOG=1");
     server.reload("strict = false");
@@ -1585,9 +1585,9 @@ fn the_service_manager_hears_how_the_server_is() {
         reloading.contains("MONOTONIC_USEC="),
         "in one message: {reloading}"
     );
-    assert!(hear(&manager, "READY=1").contains("STATUS=ready; the settings were reloaded"));
+    assert!(hear(&manager, "READY=1").contains("STATUS=serving; the settings were reloaded"));
     server.reload("strict = 7");
-    assert!(hear(&manager, "STATUS=ready, under").contains("strict"));
+    assert!(hear(&manager, "STATUS=serving, under").contains("strict"));
     server.terminate();
     hear(&manager, "STOPPING=1");
     assert_eq!(server.wait().code(), Some(0));
@@ -1707,7 +1707,7 @@ fn a_start_that_takes_long_says_how_far_it_is_and_is_live() {
         assert_eq!(ask("/live").0, 200);
         assert!(!starting.is_finished());
         drop(journal);
-        hear(&manager, "STATUS=ready; 0 unfinished");
+        hear(&manager, "STATUS=serving; 0 unfinished");
         let _server = starting.join().unwrap();
         wait_until("that is seen", || ask("/ready").0 == 200);
     });
@@ -1756,14 +1756,17 @@ fn fill(folder: &Path) {
 /// Signals are heard all the same, and what it must know it is told when it reads again.
 #[test]
 fn a_service_manager_that_does_not_read_is_not_waited_for() {
-    let (folder, manager) = service_manager();
-    fill(folder.path());
-    let mut server = Server::with(managed(folder.path(), "600000"));
-    server.wait_for_log("event=service_not_told");
-    hear(&manager, "READY=1");
-    fill(folder.path());
-    server.terminate();
-    assert_eq!(server.wait().code(), Some(0));
+    for watchdog_usec in ["600000", "0"] {
+        let (folder, manager) = service_manager();
+        fill(folder.path());
+        let mut server = Server::with(managed(folder.path(), watchdog_usec));
+        server.wait_for_log("event=service_not_told");
+        hear(&manager, "FDSTORE=1");
+        hear(&manager, "READY=1");
+        fill(folder.path());
+        server.terminate();
+        assert_eq!(server.wait().code(), Some(0));
+    }
 }
 
 /// Holds a thread of a server by ptrace(2), for as long as it runs itself.

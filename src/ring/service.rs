@@ -1,17 +1,20 @@
 //! What the service manager hears (sd_notify(3)): that the server is ready, reloads, stops, and is
 //! alive. Where there is none, nothing is said.
 //!
+//! `READY=1` is said when clients may come, and after a reload of a server that serves: settings
+//! that are read again during a start make nobody ready, and take no stop back.
+//!
 //! A `RELOADING=1` must come with the time on the monotonic clock in the same message, or systemd
 //! takes it for none (systemd.service(5), `Type=notify-reload`).
 
+use std::collections::VecDeque;
 use std::env;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -25,14 +28,22 @@ use super::turn;
 use crate::admin::health::{self, Readings};
 use crate::metrics::Metrics;
 
-/// Clients may come.
+/// Clients may come. Whether new uploads are taken is another question, which `/ready` answers.
 pub fn ready(unfinished: usize) {
-    let status = format!("ready; {unfinished} unfinished uploads go on");
-    say(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    let status = format!("serving; {unfinished} unfinished uploads go on");
+    let mut told = Told::lock();
+    told.is_serving = true;
+    told.say_ready(&status);
 }
 
 /// The settings are read again.
 pub fn reloading() {
+    let mut told = Told::lock();
+    if !told.is_serving {
+        return;
+    }
+    // It is said again when they were read.
+    told.forget_ready();
     // Without a clock that can be read it is not told.
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         let status = NotifyState::Status("reading the settings again");
@@ -43,12 +54,14 @@ pub fn reloading() {
 /// They were read, and hold, or do not.
 pub fn reloaded(outcome: &Result<String, String>) {
     let status = match outcome {
-        Ok(_) => "ready; the settings were reloaded".to_owned(),
-        Err(why) => format!("ready, under the settings of before: {why}"),
+        Ok(_) => "serving; the settings were reloaded".to_owned(),
+        Err(why) => format!("serving, under the settings of before: {why}"),
     };
-    // A line of a message ends its field.
-    let status = status.replace('\n', " ");
-    say(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    let mut told = Told::lock();
+    if told.is_serving {
+        // A line of a message ends its field.
+        told.say_ready(&status.replace('\n', " "));
+    }
 }
 
 /// It goes on, and may take so much longer from now on than the unit says (`TimeoutStartSec=`,
@@ -60,13 +73,14 @@ pub fn going_on(status: &str, more: Option<Duration>) {
     let text = text_of(&what);
     match send(&text, &[], SendFlags::DONTWAIT) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-        result => told(result),
+        result => note(result),
     }
 }
 
 /// Another program takes the place of this one: to the service manager it is a reload of the same
 /// process, which ends when that says that it is ready.
 pub fn replacing() {
+    Told::lock().end();
     if let Ok(now) = NotifyState::monotonic_usec_now() {
         let status =
             NotifyState::Status("making way for the new program: running requests may finish");
@@ -85,8 +99,7 @@ pub fn keep(address: SocketAddr, sockets: &[Arc<OwnedFd>]) {
     let name = name_of(address);
     let text = format!("FDSTORE=1\nFDNAME={name}\n");
     for sockets in sockets.chunks(FDS_PER_MESSAGE) {
-        let sockets: Vec<_> = sockets.iter().map(|socket| socket.as_fd()).collect();
-        told(send(&text, &sockets, SendFlags::empty()));
+        Told::lock().tell(&text, sockets);
     }
 }
 
@@ -98,7 +111,7 @@ pub fn name_of(address: SocketAddr) -> String {
 /// It need not keep what it has by this name any more.
 pub fn forget(name: &str) {
     let text = format!("FDSTOREREMOVE=1\nFDNAME={name}\n");
-    told(send(&text, &[], SendFlags::empty()));
+    Told::lock().tell(&text, &[]);
 }
 
 /// Where it hears of us.
@@ -139,6 +152,7 @@ fn send(text: &str, descriptors: &[BorrowedFd<'_>], flags: SendFlags) -> io::Res
 
 /// No more requests are taken.
 pub fn stopping() {
+    Told::lock().end();
     let status = NotifyState::Status("stopping: running requests may finish");
     say(&[NotifyState::Stopping, status]);
 }
@@ -159,9 +173,6 @@ pub fn begin_watchdog(metrics: &Arc<Metrics>) -> io::Result<()> {
             if health::stuck(&readings).is_empty() {
                 say(&[NotifyState::Watchdog]);
             }
-            if READY_IS_OWED.swap(false, Ordering::Relaxed) {
-                say(&[NotifyState::Ready]);
-            }
             thread::sleep(limit / 3);
         }
     };
@@ -169,24 +180,136 @@ pub fn begin_watchdog(metrics: &Arc<Metrics>) -> io::Result<()> {
     thread.spawn(run).map(drop)
 }
 
-/// The service manager did not hear that the server is ready: it is told again.
-static READY_IS_OWED: AtomicBool = AtomicBool::new(false);
+/// How often it is tried again to tell what had no room.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What must be heard once, and had no room: that the server is ready, and its listeners.
+#[derive(Debug)]
+struct Owed {
+    text: String,
+    sockets: Vec<Arc<OwnedFd>>,
+    is_ready: bool,
+}
+
+impl Owed {
+    fn send(&self, flags: SendFlags) -> io::Result<()> {
+        let sockets: Vec<_> = self.sockets.iter().map(|socket| socket.as_fd()).collect();
+        send(&self.text, &sockets, flags)
+    }
+}
+
+/// How far the server is, as the service manager knows it.
+#[derive(Debug)]
+struct Told {
+    /// It was told that the server is ready, and not that it ends.
+    is_serving: bool,
+    /// In this order.
+    owed: VecDeque<Owed>,
+    /// A thread tries to tell it.
+    is_tried: bool,
+}
+
+impl Told {
+    /// Nothing is said by another thread meanwhile.
+    fn lock() -> MutexGuard<'static, Self> {
+        static TOLD: Mutex<Told> = Mutex::new(Told {
+            is_serving: false,
+            owed: VecDeque::new(),
+            is_tried: false,
+        });
+        TOLD.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn say_ready(&mut self, status: &str) {
+        let text = text_of(&[NotifyState::Ready, NotifyState::Status(status)]);
+        let (sockets, is_ready) = (Vec::new(), true);
+        self.tell_once(Owed {
+            text,
+            sockets,
+            is_ready,
+        });
+    }
+
+    fn tell(&mut self, text: &str, sockets: &[Arc<OwnedFd>]) {
+        let (text, sockets, is_ready) = (text.to_owned(), sockets.to_vec(), false);
+        self.tell_once(Owed {
+            text,
+            sockets,
+            is_ready,
+        });
+    }
+
+    /// Tells it now, or after what is owed already.
+    fn tell_once(&mut self, what: Owed) {
+        let is_first = self.owed.is_empty();
+        let result = match is_first {
+            true => what.send(SendFlags::empty()),
+            false => Err(io::ErrorKind::WouldBlock.into()),
+        };
+        if is_full(&result) {
+            self.owed.push_back(what);
+            self.try_again();
+        }
+        if is_first {
+            note(result);
+        }
+    }
+
+    /// Begins a thread for that; without one it is tried again with the next message.
+    fn try_again(&mut self) {
+        if self.is_tried {
+            return;
+        }
+        let run = || {
+            loop {
+                thread::sleep(AGAIN);
+                let mut told = Self::lock();
+                told.try_owed();
+                if told.owed.is_empty() {
+                    told.is_tried = false;
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("service".to_owned());
+        self.is_tried = thread.spawn(run).is_ok();
+    }
+
+    fn try_owed(&mut self) {
+        while let Some(what) = self.owed.front() {
+            let result = what.send(SendFlags::DONTWAIT);
+            if is_full(&result) {
+                return;
+            }
+            note(result);
+            self.owed.pop_front();
+        }
+    }
+
+    fn forget_ready(&mut self) {
+        self.owed.retain(|what| !what.is_ready);
+    }
+
+    /// From now on nothing says that the server is ready.
+    fn end(&mut self) {
+        self.is_serving = false;
+        self.forget_ready();
+    }
+}
+
+fn is_full(result: &io::Result<()>) -> bool {
+    matches!(result, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
 
 fn say(what: &[NotifyState<'_>]) {
-    let result = send(&text_of(what), &[], SendFlags::empty());
-    let is_lost = matches!(&result, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-    let is_ready = what.iter().any(|state| matches!(state, NotifyState::Ready));
-    if is_lost && is_ready {
-        READY_IS_OWED.store(true, Ordering::Relaxed);
-    }
-    told(result);
+    note(send(&text_of(what), &[], SendFlags::empty()));
 }
 
 fn text_of(what: &[NotifyState<'_>]) -> String {
     what.iter().map(|state| format!("{state}\n")).collect()
 }
 
-fn told(result: io::Result<()>) {
+fn note(result: io::Result<()>) {
     let event = "service_not_told";
     match result {
         Ok(()) => {}
