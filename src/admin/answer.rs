@@ -68,6 +68,12 @@ impl AdminAnswer {
         Self::outcome(503, why)
     }
 
+    /// Uploads are still being read back.
+    pub fn not_all_known(why: &str) -> Self {
+        let why = format!("not all uploads are known yet: {why}; ask again when that is done");
+        Self::outcome(503, why)
+    }
+
     /// Writes it; without its body for a HEAD.
     ///
     /// # Errors

@@ -21,6 +21,10 @@ pub fn write(
     hides_ids: bool,
     (out, version): (&mut impl Write, Version),
 ) -> io::Result<()> {
+    // Of those that are still read back nobody knows, and some are no list of all.
+    if let Some(why) = overview.recovering() {
+        return AdminAnswer::not_all_known(&why).write(out, false);
+    }
     let ask = |shard, after| overview.house.begin_to_ask(shard, Inquiry::List(after));
     let shards = 0..overview.house.metrics().shards.len();
     // While a slice is written out, the next one of each shard is on its way.

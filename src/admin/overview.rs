@@ -96,6 +96,11 @@ impl Overview {
         Readings::of(self.house.metrics(), self.house.now_ms())
     }
 
+    /// How far sessions are read back, if that goes on.
+    pub fn recovering(&self) -> Option<String> {
+        health::recovering(&self.beats())
+    }
+
     /// Locations at which as much waits for the store as may.
     fn staging_full(&self) -> Vec<String> {
         let (config, metrics) = (self.house.config(), self.house.metrics());

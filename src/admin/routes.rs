@@ -229,7 +229,10 @@ fn whole(overview: &Overview, route: &Route, request: &AdminRequest, from: From)
         Route::Session(id) => match ask(overview, *id, Inquiry::Show(*id)) {
             Ok(Insight::Rows(rows)) => match rows.into_iter().next() {
                 Some(row) => AdminAnswer::json(200, &SessionView::of(&row)),
-                None => AdminAnswer::outcome(404, "there is no such session, or no more"),
+                None => match overview.recovering() {
+                    Some(why) => AdminAnswer::not_all_known(&why),
+                    None => AdminAnswer::outcome(404, "there is no such session, or no more"),
+                },
             },
             Ok(_) | Err(NoAnswer) => AdminAnswer::no_answer(),
         },
