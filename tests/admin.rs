@@ -1769,6 +1769,36 @@ fn a_service_manager_that_does_not_read_is_not_waited_for() {
     }
 }
 
+/// Goal: whoever asks for a reload while others do hears what became of one that began after he had
+/// asked.
+#[test]
+fn reloads_that_are_asked_for_at_once_are_all_answered() {
+    let mut watched = Watched::start("");
+    let file = watched.server.root().with_extension("toml");
+    // So many that each reload takes its time.
+    let locations: String = (0..3_000)
+        .map(|number| format!("[[location]]\nprefix = \"p{number}\"\n"))
+        .collect();
+    let before = fs::read_to_string(&file).unwrap();
+    fs::write(&file, before + &locations).unwrap();
+    let asked: Vec<_> = (0..6)
+        .map(|_| {
+            let mut command = bitsd(&["reload", "--socket"]);
+            command.arg(&watched.socket).stderr(Stdio::piped());
+            Program(command.stdout(Stdio::null()).spawn().unwrap())
+        })
+        .collect();
+    for mut one in asked {
+        let status = one.wait();
+        let mut said = String::new();
+        (one.0.stderr.take().unwrap())
+            .read_to_string(&mut said)
+            .unwrap();
+        assert!(status.success(), "{said}");
+    }
+    watched.server.stop();
+}
+
 /// Holds a thread of a server by ptrace(2), for as long as it runs itself.
 const HOLD: &str = "
 import ctypes, sys, time

@@ -104,12 +104,21 @@ pub trait House: Send + Sync + 'static {
     /// Reads the settings again; what has changed.
     ///
     /// # Errors
-    /// Why all stays as it was, in words.
-    fn reload(&self) -> Result<String, String>;
+    /// [`NotReloaded`]
+    fn reload(&self) -> Result<String, NotReloaded>;
     /// Stops the server in order.
     fn drain(&self);
     /// Where packets can be watched.
     fn tap(&self) -> &Arc<trace::Tap>;
+}
+
+/// Why nobody can say what a reload has changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NotReloaded {
+    /// All stays as it was: why.
+    Refused(String),
+    /// It has not ended yet: why. What comes of it is not known.
+    GoesOn(String),
 }
 
 /// A shard that was asked.

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use super::NoAnswer;
 use super::answer::{self, AdminAnswer, JsonLines};
 use super::exposition::{self, Exposition};
 use super::filter::Filter;
@@ -18,6 +17,7 @@ use super::survey::Survey;
 use super::ticker::Ticker;
 use super::trace::WATCHERS_MAX;
 use super::view::SessionView;
+use super::{NoAnswer, NotReloaded};
 use crate::bits::session_id::SessionId;
 use crate::http::head::Version;
 use crate::server::window::{How, Inquiry, Insight, NotEnded};
@@ -265,10 +265,11 @@ fn obey(overview: &Overview, order: Order) -> AdminAnswer {
             Ok(changed) => {
                 AdminAnswer::outcome(200, format!("the settings were reloaded: {changed}"))
             }
-            Err(why) => {
+            Err(NotReloaded::Refused(why)) => {
                 let message = format!("the settings were not reloaded, the old ones stay: {why}");
                 AdminAnswer::outcome(409, message)
             }
+            Err(NotReloaded::GoesOn(why)) => AdminAnswer::outcome(503, why),
         },
         Order::Drain => {
             let reasons = overview.health().not_ready;

@@ -456,8 +456,8 @@ wrong.";
 pub const RELOAD_EXAMPLES: &str = "\
 It does as SIGHUP does, and says what has changed, or what is wrong.
 
-Exit codes: 0 the new settings hold, 1 they do not and the old ones stay, 2 the command line or the
-settings are wrong.";
+Exit codes: 0 the new settings hold, 1 they do not and the old ones stay, or it takes too long to be
+waited for (it says which), 2 the command line or the settings are wrong.";
 
 /// What `bitsd drain --help` ends with.
 pub const DRAIN_EXAMPLES: &str = "\

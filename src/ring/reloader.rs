@@ -24,6 +24,7 @@ use super::rights;
 use super::service;
 use super::tls::material::Material;
 use super::tls::validity::Terms;
+use crate::admin::{NotReloaded, VIEWERS_MAX};
 use crate::config::{self, Config, ConfigError};
 use crate::courier;
 use crate::custody::site::{BadLedger, Site};
@@ -37,6 +38,10 @@ use crate::wall_clock;
 
 /// How long a shard may take until it has new settings in hand.
 const RELOAD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// So many may wait for a reload at the same time: all who can ask, and as many again who asked and
+/// have lost patience.
+const ASKERS_MAX: usize = 2 * VIEWERS_MAX;
 
 /// How long somebody waits for a reload.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -68,7 +73,9 @@ type Asker = SyncSender<Result<String, String>>;
 
 /// By this the main thread and the administrator's interface ask for reloads.
 pub struct Reloads {
-    wishes: SyncSender<Option<Asker>>,
+    wishes: SyncSender<()>,
+    /// Who waits for the next one.
+    askers: Arc<Mutex<Vec<Asker>>>,
     config: Arc<Mutex<Arc<Config>>>,
     /// The thread.
     by: ThreadId,
@@ -86,20 +93,26 @@ impl Reloads {
     ) -> io::Result<Self> {
         note(metrics, true);
         let metrics = Arc::clone(metrics);
-        let (wishes, to_fulfil) = mpsc::sync_channel::<Option<Asker>>(1);
+        let (wishes, to_fulfil) = mpsc::sync_channel::<()>(1);
+        let askers = Arc::new(Mutex::new(Vec::<Asker>::new()));
+        let waiting = Arc::clone(&askers);
         let config = Arc::new(Mutex::new(Arc::clone(&reloader.config)));
         let (shown, directories) = (Arc::clone(&config), Arc::clone(directories));
         let run = move || {
             loop {
                 match to_fulfil.recv_timeout(pause(reloader.material.unchanged_for())) {
-                    Ok(asker) => {
+                    Ok(()) => {
+                        // Whoever comes from here on has a reload of his own.
+                        let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                        let asked = std::mem::take(&mut *waiting);
+                        drop(waiting);
                         service::reloading();
                         let outcome = reloader.reload(&directories);
                         service::reloaded(&outcome);
                         note(&metrics, outcome.is_ok());
-                        if let Some(asker) = asker {
+                        for asker in asked {
                             // It may have lost patience.
-                            let _ = asker.try_send(outcome);
+                            let _ = asker.try_send(outcome.clone());
                         }
                     }
                     // Nobody asks; but certificates and lists come closer to their end.
@@ -115,6 +128,7 @@ impl Reloads {
             .spawn(run)?;
         Ok(Self {
             wishes,
+            askers,
             config,
             by: thread.thread().id(),
         })
@@ -122,19 +136,25 @@ impl Reloads {
 
     /// Asks for a reload. All that are asked for before it begins are one and the same.
     pub fn ask(&self) {
-        let _is_asked_for_already = self.wishes.try_send(None);
+        let _is_asked_for_already = self.wishes.try_send(());
     }
 
-    /// Asks for one, and waits for what comes of it.
+    /// Asks for one, and waits for what comes of it: of the next one that begins.
     ///
     /// # Errors
-    /// Why all stays as it was, in words.
-    pub fn ask_and_wait(&self) -> Result<String, String> {
+    /// [`NotReloaded`]
+    pub fn ask_and_wait(&self) -> Result<String, NotReloaded> {
         let (asker, outcome) = mpsc::sync_channel(1);
-        let is_taken = self.wishes.try_send(Some(asker)).is_ok();
-        match is_taken.then(|| outcome.recv_timeout(PATIENCE)) {
-            Some(Ok(outcome)) => outcome,
-            Some(Err(_)) | None => Err(self.held_up()),
+        let mut askers = self.askers.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_noted = askers.len() < ASKERS_MAX;
+        if is_noted {
+            askers.push(asker);
+        }
+        drop(askers);
+        self.ask();
+        match is_noted.then(|| outcome.recv_timeout(PATIENCE)) {
+            Some(Ok(outcome)) => outcome.map_err(NotReloaded::Refused),
+            Some(Err(_)) | None => Err(NotReloaded::GoesOn(self.held_up())),
         }
     }
 

@@ -19,7 +19,7 @@ use super::turn;
 use super::window::{Question, Windows};
 use crate::admin::health::{Premises, PremisesKind, SpaceReading};
 use crate::admin::trace::Tap;
-use crate::admin::{Asked, Closing, Doors, House, NoAnswer};
+use crate::admin::{Asked, Closing, Doors, House, NoAnswer, NotReloaded};
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::observe;
@@ -119,7 +119,7 @@ impl House for Steward {
         self.ask_within(SHORT_PATIENCE, shard, inquiry)?.wait()
     }
 
-    fn reload(&self) -> Result<String, String> {
+    fn reload(&self) -> Result<String, NotReloaded> {
         self.reloads.ask_and_wait()
     }
 
