@@ -1769,6 +1769,70 @@ fn a_service_manager_that_does_not_read_is_not_waited_for() {
     }
 }
 
+/// What waits for the service manager to read it.
+fn heard(socket: &UnixDatagram) -> Vec<String> {
+    let mut message = [0; 4_096];
+    socket.set_nonblocking(true).unwrap();
+    let heard = std::iter::from_fn(|| {
+        let bytes = socket.recv(&mut message).ok()?;
+        Some(String::from_utf8_lossy(&message[..bytes]).into_owned())
+    });
+    let heard = heard.collect();
+    socket.set_nonblocking(false).unwrap();
+    heard
+}
+
+/// Goal: while sessions are read back, a list that is not whole is none, a reload makes nobody
+/// ready, and an end that is asked for is seen.
+#[test]
+fn who_asks_while_sessions_are_read_back_hears_what_is_known() {
+    let ((folder, manager), root) = (service_manager(), tempfile::tempdir().unwrap());
+    let journal = LongJournal::in_root(root.path());
+    let (file, socket) = (
+        folder.path().join("bitsd.toml"),
+        folder.path().join("admin"),
+    );
+    fs::write(&file, format!("admin_socket = {socket:?}\n")).unwrap();
+    let mut server = bitsd(&["serve", "--listen", "127.0.0.1:0", "--cores", "1"]);
+    server.arg("--root").arg(root.path());
+    server.arg("--config").arg(&file);
+    server.env("NOTIFY_SOCKET", folder.path().join(NOTIFY));
+    let mut server = Program(server.stderr(Stdio::piped()).spawn().unwrap());
+    let log = lines_of(server.0.stderr.take().unwrap());
+    await_line(&log, &["event=admin_listening"]);
+    hear(&manager, "STATUS=starting: ");
+    let ask = |words: &[&str]| {
+        let output = bitsd(words).arg("--socket").arg(&socket).output().unwrap();
+        let said = [&*output.stdout, &*output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    let id = "7A1CF7F0-FCA6-4D1B-8883-5FBB10F7F1DE";
+    for words in [
+        &["sessions", "list"][..],
+        &["sessions", "show", id],
+        &["sessions", "show", "7A1CF7F0"],
+        &["sessions", "cancel", "--path", "*"],
+        &["sessions", "expire", "--idle", "1s"],
+    ] {
+        let (code, said) = ask(words);
+        assert_eq!(code, Some(1), "{words:?}: {said}");
+        assert!(said.contains("reading their sessions back"), "{said}");
+    }
+    let (code, said) = ask(&["reload"]);
+    assert_eq!(code, Some(0), "{said}");
+    let heard = heard(&manager).concat();
+    assert!(!heard.contains("READY=1"), "{heard}");
+    assert!(!heard.contains("RELOADING=1"), "{heard}");
+    assert_eq!(ask(&["drain"]).0, Some(0));
+    wait_until("that is seen", || {
+        ask(&["status", "--json"]).1.contains("\"draining\"")
+    });
+    let (_, said) = ask(&["drain"]);
+    assert!(said.contains("nothing new"), "{said}");
+    assert!(server.wait().success());
+    drop(journal);
+}
+
 /// Goal: whoever asks for a reload while others do hears what became of one that began after he had
 /// asked.
 #[test]

@@ -83,7 +83,7 @@ impl Readings {
             ledger_waits_ms: metrics.ledger.oldest_waits_ms(now_ms),
             stores: metrics.objects.wrong(),
             makes_way: metrics.makes_way.get() != 0,
-            is_draining: (metrics.shards.iter()).any(|shard| shard.is_draining.get() != 0),
+            is_draining: metrics.is_ending.get() != 0,
             events_owed: (metrics.shards.iter().flat_map(|shard| &shard.events))
                 .map(|target| target.pending.get())
                 .max()

@@ -48,6 +48,8 @@ pub struct Metrics {
     pub journals_bytes: Gauge,
     /// So many of them were read back.
     pub journals_read: Gauge,
+    /// An end has begun, be it before the shards serve: 1 or 0.
+    pub is_ending: Gauge,
     /// An end that has begun is for a new program, which takes the place of this one: 1 or 0.
     pub makes_way: Gauge,
     /// Shelves that were not there at the start, if any.
@@ -71,6 +73,7 @@ impl Metrics {
             disk_tried_ms: Gauge::default(),
             journals_bytes: Gauge::default(),
             journals_read: Gauge::default(),
+            is_ending: Gauge::default(),
             makes_way: Gauge::default(),
             shelves_missing: OnceLock::new(),
             ledger: Arc::default(),

@@ -73,6 +73,7 @@ impl Herald {
     /// An end begins, or becomes another one: for good, or for a new program.
     pub fn begin_end(&self, makes_way: bool) {
         self.metrics.makes_way.set(u64::from(makes_way));
+        self.metrics.is_ending.set(1);
     }
 
     /// Tells of an end. Requests have so much time left, and what follows them may take so much

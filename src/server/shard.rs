@@ -465,7 +465,6 @@ impl<W: World> Shard<W> {
     /// [`Self::part_from_idle`].
     pub fn drain(&self, newcomers: Newcomers) {
         self.phase.set(Phase::Draining);
-        self.world.metrics().is_draining.set(1);
         self.part_from_idle(newcomers);
     }
 
