@@ -1769,6 +1769,36 @@ fn a_service_manager_that_does_not_read_is_not_waited_for() {
     }
 }
 
+/// Goal: at a location that a reload has taken out, no uploads are counted any more: where the list
+/// shows them, there they are.
+#[test]
+fn uploads_of_a_location_that_is_gone_are_counted_where_they_are_listed() {
+    let watched = Watched::start("[[location]]\nprefix = \"lo\"\ncreate_dirs = true\n");
+    for path in ["/a.bin", "/lo/b.bin", "/lo/c.bin"] {
+        let mut client = Client::create(watched.server.address(), path);
+        client.send(fragment(0..10).of(20)).assert(200, None);
+    }
+    let counted = |location: &str| {
+        let status = watched.json("/v1/status");
+        let all = status["locations"].as_array().unwrap().clone();
+        let of = |one: &Value| one["location"] == location;
+        all.iter()
+            .find(|one| of(one))
+            .map_or(0, |one| one["sessions"].as_u64().unwrap())
+    };
+    assert_eq!((counted("/lo"), counted("/")), (2, 1));
+    let file = watched.server.root().with_extension("toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let (without, _) = text.split_once("[[location]]").unwrap();
+    fs::write(&file, without).unwrap();
+    let output = watched.command(&["reload"]);
+    assert!(output.status.success(), "{}", crate::text(&output));
+    wait_until("they are counted elsewhere", || {
+        (counted("/lo"), counted("/")) == (0, 3)
+    });
+    assert_eq!(watched.get("/v1/sessions?location=/").1.lines().count(), 3);
+}
+
 /// What waits for the service manager to read it.
 fn heard(socket: &UnixDatagram) -> Vec<String> {
     let mut message = [0; 4_096];
