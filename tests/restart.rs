@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -561,6 +561,30 @@ fn a_listener_of_a_unit_that_is_in_the_way_is_told() {
     drop(of_unit);
     let server = manager.run(&root, listens_on(one));
     server.connect().send(PING).receive().assert(200, None);
+}
+
+/// As systemd makes it where nothing else is said: all of IPv6, and of IPv4.
+#[test]
+fn a_listener_of_a_unit_that_takes_ipv4_as_well_is_told() {
+    let _alone = alone();
+    let (manager, folder) = (Manager::start(), tempfile::tempdir().unwrap());
+    let Ok(unit) = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)) else {
+        return skip("there is no IPv6");
+    };
+    let address = unit.local_addr().unwrap();
+    if TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).is_ok() {
+        return skip("IPv6 is only IPv6 here (net.ipv6.bindv6only)");
+    }
+    manager.keep("bitsd.socket", unit);
+    let ipv4 = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+    let both = format!("{address},{ipv4}");
+    let settings = Settings::default().flags(&["--listen", &both]);
+    let root = folder.path().join("root");
+    let failed = std::panic::catch_unwind(|| manager.run(&root, settings));
+    let failed = failed.err().expect("it is in use");
+    let said = failed.downcast::<String>().unwrap();
+    assert!(said.contains("BindIPv6Only=ipv6-only"), "{said}");
+    manager.run(&root, listens_on(address)).stop();
 }
 
 // -- a program that takes the place of another

@@ -145,6 +145,9 @@ impl Listening {
         let mut groups: Vec<Group> = addresses.iter().map(|_| Group::default()).collect();
         let mut unnamed = Vec::new();
         let assigned = assign(&wanted, &config.admin_listen, &found);
+        let taken = found.iter().zip(&assigned);
+        let taken = taken.filter(|(_, place)| place.is_some());
+        let taken: Vec<_> = taken.map(|(reach, _)| *reach).collect();
         for (listener, place) in handed.listeners.into_iter().zip(assigned) {
             match place {
                 None => unnamed.push(listener),
@@ -154,7 +157,9 @@ impl Listening {
                 }
             }
         }
-        give_up_overlapping(&mut unnamed, &to_make(config, &addresses, &groups));
+        let to_make = to_make(config, &addresses, &groups);
+        tell_of_both_families(&taken, &to_make);
+        give_up_overlapping(&mut unnamed, &to_make);
         let taken_over = groups.iter().map(|group| group.sockets.len()).sum();
         let completed = complete(config, addresses.into_iter().zip(groups), Group::complete)?;
         let (addresses, sockets) = completed.into_iter().unzip();
@@ -224,6 +229,19 @@ fn to_make(config: &Config, addresses: &[Address], groups: &[Group]) -> Vec<Reac
     let missing = missing.map(|(one, _)| Reach::of_clients(one.address));
     let admin = config.admin_listen.iter().copied().map(Reach::of_admin);
     missing.chain(admin).collect()
+}
+
+/// Says which of those that are used take IPv4 as well, and so are in the way of an address of the
+/// settings: it cannot be changed once they listen.
+fn tell_of_both_families(taken: &[Reach], to_make: &[Reach]) {
+    for reach in taken.iter().filter(|reach| reach.takes_ipv4) {
+        let in_the_way = to_make.iter().find(|wanted| wanted.overlaps(*reach));
+        if let Some(Reach { address: of, .. }) = in_the_way {
+            let (event, address) = ("listener_takes_ipv4", reach.address);
+            tracing::warn!(event, %address, %of, "it takes IPv4 as well, and so nothing else can listen on that: say \
+                 BindIPv6Only=ipv6-only in its .socket unit");
+        }
+    }
 }
 
 /// Closes those that the settings do not name and that are in the way of what they name: nobody
