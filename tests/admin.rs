@@ -1769,6 +1769,20 @@ fn a_service_manager_that_does_not_read_is_not_waited_for() {
     }
 }
 
+/// Goal: where each Create-Session would hear 503, the server is not ready.
+#[test]
+fn a_server_with_as_many_uploads_as_may_be_is_not_ready() {
+    let settings = Settings::default().flags(&["--cores", "1"]);
+    let watched = Watched::with(settings, "[limits]\nsessions_per_shard_max = 1\n");
+    wait_until("it is ready", || watched.get("/ready").0 == 200);
+    let mut client = Client::create(watched.server.address(), "/a.bin");
+    wait_until("that is seen", || watched.get("/ready").0 == 503);
+    assert_eq!(watched.reasons(), ["sessions_full"]);
+    client.send(fragment(0..10)).assert(200, None);
+    client.close().assert(200, None);
+    wait_until("there is room again", || watched.get("/ready").0 == 200);
+}
+
 /// Goal: at a location that a reload has taken out, no uploads are counted any more: where the list
 /// shows them, there they are.
 #[test]

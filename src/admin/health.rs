@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use indicatif::HumanBytes;
 use serde::{Deserialize, Serialize};
 
+use crate::bits::refusal::{Refusal, Scarce};
+use crate::diagnosis;
 use crate::metrics::Metrics;
 use crate::metrics::labels;
 use crate::metrics::ledger::LedgerTrouble;
@@ -67,6 +69,7 @@ impl Readings {
             beat_ms: shard.beat_ms.get(),
             is_recovering: shard.is_recovering.get() != 0,
             disk_refusal: disk_refusal(shard, metrics.disk_tried_ms.get()),
+            lacks: lack(shard),
         });
         Self {
             now_ms,
@@ -103,6 +106,13 @@ pub struct ShardBeat {
     /// By which of [`labels::REASONS`] the disk has refused uploads, if no new one was taken since,
     /// and no write that was tried has gone well.
     pub disk_refusal: Option<&'static str>,
+    /// What there is too little of for another session.
+    pub lacks: Option<Scarce>,
+}
+
+fn lack(shard: &ShardMetrics) -> Option<Scarce> {
+    let number = usize::try_from(shard.lacks.get()).ok()?;
+    Scarce::ALL.get(number.checked_sub(1)?).copied()
 }
 
 /// By what the disk has refused the uploads of a shard, and may do so still: whoever sends others
@@ -255,6 +265,7 @@ pub fn judge(readings: &Readings) -> Health {
         let remedy = "look at the store, or raise store_staging_max";
         not_ready.push(Reason::new("staging_full", why, remedy));
     }
+    not_ready.extend(judge_lack(readings));
     let (open, max) = (readings.descriptors, readings.descriptors_max);
     if max > 0 && u128::from(open) * 100 > u128::from(max) * u128::from(DESCRIPTORS_PERCENT_MAX) {
         let why = format!("{open} of {max} file descriptors are open");
@@ -283,6 +294,28 @@ fn judge_left(readings: &Readings) -> Option<Reason> {
     );
     let remedy = "mount it and restart bitsd; if it is gone for good, the line shelf_missing of the log says what to do";
     Some(Reason::new("uploads_wait", why, remedy))
+}
+
+/// Where one shard has room, its clients begin uploads.
+fn judge_lack(readings: &Readings) -> Option<Reason> {
+    let lacks: Option<Vec<_>> = readings.shards.iter().map(|shard| shard.lacks).collect();
+    let lack = lacks?.into_iter().next()?;
+    let (reason, why) = match lack {
+        Scarce::Sessions => (
+            "sessions_full",
+            "every shard has as many unfinished uploads as it may",
+        ),
+        Scarce::Records => (
+            "records_full",
+            "the records of unfinished uploads take as much of every shard's journal as they may",
+        ),
+        _ => (
+            "memory_full",
+            "there is no memory for more unfinished uploads on any shard",
+        ),
+    };
+    let remedy = diagnosis::remedy(&Refusal::Busy(lack)).unwrap_or("let uploads end");
+    Some(Reason::new(reason, why.to_owned(), remedy))
 }
 
 /// Uploads could be taken, and none of them closed.
@@ -441,6 +474,7 @@ mod tests {
             beat_ms: 100_000,
             is_recovering: false,
             disk_refusal: None,
+            lacks: None,
         };
         let space = SpaceReading {
             bytes_total: 1_000,
@@ -619,6 +653,24 @@ mod tests {
         space(&mut readings).bytes_min = 100 << 40;
         let reason = judge(&readings).reasons().remove(0);
         assert!(reason.remedy.contains("free_bytes_min"), "{reason:?}");
+    }
+
+    #[test]
+    fn without_room_for_another_upload_on_any_shard_it_is_not_ready() {
+        for (lack, reason) in [
+            (Scarce::Sessions, "sessions_full"),
+            (Scarce::Records, "records_full"),
+            (Scarce::Memory, "memory_full"),
+        ] {
+            let one = |r: &mut Readings| r.shards[0].lacks = Some(lack);
+            assert_eq!(after(one), (true, vec![]));
+            let all = |r: &mut Readings| {
+                r.shards
+                    .iter_mut()
+                    .for_each(|shard| shard.lacks = Some(lack));
+            };
+            assert_eq!(after(all), (true, vec![reason.to_owned()]));
+        }
     }
 
     #[test]

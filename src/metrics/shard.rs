@@ -21,8 +21,9 @@ pub struct ShardMetrics {
     pub is_recovering: Gauge,
     /// Sessions that wait for a disk that was not there at the start.
     pub sessions_left: Gauge,
-    /// It takes no new requests, because the server is stopping: 1 or 0.
-    pub is_draining: Gauge,
+    /// What there is too little of for another session: 0 if nothing, or its number among
+    /// [`Scarce::ALL`](crate::bits::refusal::Scarce::ALL), counted from 1.
+    pub lacks: Gauge,
     /// Connections that are open.
     pub connections: Gauge,
     /// Connections that got a place.
@@ -141,7 +142,7 @@ impl Default for ShardMetrics {
             busy_us: Gauge::default(),
             is_recovering: Gauge::default(),
             sessions_left: Gauge::default(),
-            is_draining: Gauge::default(),
+            lacks: Gauge::default(),
             connections: Gauge::default(),
             connected: Count::default(),
             turned_away: Count::default(),

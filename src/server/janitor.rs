@@ -8,6 +8,7 @@ use super::held::{self, Held};
 use super::patience::Waiting;
 use super::session::Session;
 use super::shard::{Phase, Shard};
+use crate::bits::refusal::Scarce;
 use crate::bits::session::Step;
 use crate::event::{Event, Hangup};
 use crate::vault::disk::Millis;
@@ -47,12 +48,20 @@ impl<W: World> Shard<W> {
             self.begin_to_remove();
             (self.store.journal).forget_old(self.world.now(), self.limits().tombstone_ms_max);
             self.close_roots();
+            self.note_lack();
             self.store.journal.heal(&*self.world).await;
             self.tell_what_is_due();
             if self.phase() == Phase::Draining && self.connections_len() == 0 {
                 return;
             }
         }
+    }
+
+    /// Tells those who judge from outside.
+    fn note_lack(&self) {
+        let number = |lack| Scarce::ALL.iter().position(|known| *known == lack);
+        let number = self.lacks().and_then(number).map_or(0, |at| at as u64 + 1);
+        self.world.metrics().lacks.set(number);
     }
 
     /// Ends whoever has used its time up. A tick that came late says that nobody had a turn for so
