@@ -808,6 +808,75 @@ fn a_start_does_not_wait_for_a_store_that_is_away() {
     store.assert_object(&server, "later.bin", &session, SMALL);
 }
 
+/// Goal: a server that is sent nobody since its store was away is sent somebody again. Method: the
+/// only file that was on its way is cancelled, and none comes.
+#[test]
+fn a_store_that_is_well_again_is_found_so_without_a_file() {
+    let Some(store) = Store::start() else { return };
+    let (ask, server) = with_socket(&store, "allow_overwrite = true\nstore_wait = \"1s\"");
+    let is_ready = || ask(&["status"]).status.success();
+    for fate in [
+        Fate::Say(503, "SlowDown"),
+        Fate::Say(403, "InvalidAccessKeyId"),
+    ] {
+        store.proxy.rule(move |_, _| fate.clone());
+        let mut client = sent(&server, "/a.bin", SMALL);
+        client.close().assert(503, None);
+        wait_until("that is seen", || !is_ready());
+        client.cancel().assert(200, None);
+        store.proxy.rule(|_, _| Fate::Pass);
+        wait_until("it is ready", is_ready);
+    }
+    assert_eq!(store.moto.objects(), 0, "what has asked it is gone");
+}
+
+/// Goal: a store that refuses one key is not taken for one that refuses all of them.
+#[test]
+fn a_key_that_is_refused_keeps_nobody_away() {
+    let Some(store) = Store::start() else { return };
+    let (ask, server) = with_socket(&store, "allow_overwrite = true\nstore_wait = \"1s\"");
+    store
+        .proxy
+        .rule(|_, line| match line.contains("/forbidden.bin") {
+            true => Fate::Say(403, "AccessDenied"),
+            false => Fate::Pass,
+        });
+    let mut client = sent(&server, "/forbidden.bin", SMALL);
+    client.close().assert(503, None);
+    server.wait_for_log("event=object_not_taken");
+    wait_until("the store was asked for another key", || {
+        let lines = store.proxy.lines();
+        let is_removal = |line: &String| line.starts_with("DELETE") && line.contains("bitsd-probe");
+        lines.iter().any(is_removal)
+    });
+    wait_until("it is ready", || ask(&["status"]).status.success());
+}
+
+/// Goal: of a trial that was clearly refused nothing is removed, and no right to do so is missed;
+/// and the line that the refusal names is there.
+#[test]
+fn a_trial_that_is_refused_leaves_nothing_to_remove() {
+    let Some(store) = Store::start() else { return };
+    store
+        .proxy
+        .rule(|_, _| Fate::Say(403, "InvalidAccessKeyId"));
+    let server = Server::with(store.settings(""));
+    server.wait_for_log("event=object_store_away");
+    let mut client = sent(&server, "/a.bin", SMALL);
+    client.close().assert(503, None);
+    server.wait_for_log("event=object_not_taken");
+    assert!(
+        !server.log().contains("object_probe_left"),
+        "{}",
+        server.log()
+    );
+    let lines = store.proxy.lines();
+    assert!(
+        !lines.iter().any(|line| line.starts_with("DELETE")),
+        "{lines:?}"
+    );
+}
+
 #[test]
 fn what_waits_for_the_store_is_bounded() {
     let Some(store) = Store::start() else { return };

@@ -257,7 +257,8 @@ pub fn judge(readings: &Readings) -> Health {
     }
     for (bucket, why) in &readings.stores {
         let why = format!("the object store of the bucket {bucket} takes nothing: {why}");
-        let remedy = "look at the store; files wait here, and get there by themselves";
+        let remedy = "look at the store: it is asked again each minute; files that were promised wait here and get there by \
+                      themselves, and the clients of others come back";
         not_ready.push(Reason::new("object_store", why, remedy));
     }
     for prefix in &readings.staging_full {

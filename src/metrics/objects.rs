@@ -26,7 +26,8 @@ pub struct ObjectMetrics {
     wrong: Mutex<BTreeMap<String, String>>,
     /// Buckets that files go into by the settings, once that was told.
     known: Mutex<Option<BTreeSet<String>>>,
-    told: Mutex<Option<u64>>,
+    /// When each event was told last.
+    told: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl ObjectMetrics {
@@ -87,12 +88,19 @@ impl ObjectMetrics {
         pairs.collect()
     }
 
+    /// Whether something is wrong with a bucket.
+    pub fn is_wrong(&self, bucket: &str) -> bool {
+        lock(&self.wrong).contains_key(bucket)
+    }
+
     /// Whether one more failure may be told of: a store that is away fails for all files at once.
-    pub fn may_tell(&self, now_ms: u64) -> bool {
+    /// No event takes the turn of another one.
+    pub fn may_tell(&self, event: &'static str, now_ms: u64) -> bool {
         let mut told = lock(&self.told);
-        let is_due = told.is_none_or(|told| now_ms.saturating_sub(told) >= TOLD_EVERY_MS);
+        let last = told.get(event);
+        let is_due = last.is_none_or(|last| now_ms.saturating_sub(*last) >= TOLD_EVERY_MS);
         if is_due {
-            *told = Some(now_ms);
+            told.insert(event, now_ms);
         }
         is_due
     }
@@ -148,8 +156,9 @@ mod tests {
     #[test]
     fn a_store_that_is_away_is_told_of_now_and_then() {
         let metrics = ObjectMetrics::default();
-        assert!(metrics.may_tell(1));
-        assert!(!metrics.may_tell(10_000));
-        assert!(metrics.may_tell(10_001));
+        assert!(metrics.may_tell("a", 1));
+        assert!(!metrics.may_tell("a", 10_000));
+        assert!(metrics.may_tell("b", 10_000), "one line hides no other");
+        assert!(metrics.may_tell("a", 10_001));
     }
 }

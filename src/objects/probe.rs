@@ -29,23 +29,58 @@ pub struct ProbeOutcome {
 
 /// Writes an object twice, in both ways. `name` is one that nobody else has.
 pub async fn try_it<B: Bucket>(bucket: &B, name: &str) -> ProbeOutcome {
-    let object = Object {
+    let object = object(name, false);
+    let source = B::Source::from(vec![b'?']);
+    let (made, may_be_there) = make(bucket, &object, &source).await;
+    let mut left = None;
+    let shown = match made {
+        Ok(()) => twice(bucket, &object, &source, &mut left).await,
+        Err(trouble) => Err(trouble),
+    };
+    if may_be_there {
+        left = bucket.remove(name).await.err().or(left);
+    }
+    ProbeOutcome { shown, left }
+}
+
+/// Writes an object, to see whether the store takes one at all.
+pub async fn ask<B: Bucket>(bucket: &B, name: &str, may_replace: bool) -> ProbeOutcome {
+    let source = B::Source::from(vec![b'?']);
+    let (made, may_be_there) = make(bucket, &object(name, may_replace), &source).await;
+    let left = match may_be_there {
+        true => bucket.remove(name).await.err(),
+        false => None,
+    };
+    let shown = made.map(Ok);
+    ProbeOutcome { shown, left }
+}
+
+/// One byte.
+fn object(name: &str, may_replace: bool) -> Object {
+    Object {
         key: name.to_owned(),
         session: "probe".to_owned(),
         bytes: 1,
         sha256: None,
-        may_replace: false,
-    };
-    let source = B::Source::from(vec![b'?']);
-    // It has to show it: a portal or a proxy may answer 200 to whatever is asked.
-    let mut left = None;
-    let shown = match standing::put(bucket, &object, &source).await {
-        Ok(_) => twice(bucket, &object, &source, &mut left).await,
-        Err(trouble) => Err(trouble),
-    };
-    // Also where nobody knows whether it is there. What is left of it is one byte.
-    left = bucket.remove(name).await.err().or(left);
-    ProbeOutcome { shown, left }
+        may_replace,
+    }
+}
+
+/// Whether a store shows that it has taken an object: a portal or a proxy may answer 200 to
+/// whatever is asked. And whether something may be there, which it is also where nobody knows: of
+/// one that was clearly refused there is nothing to remove.
+async fn make<B: Bucket>(
+    bucket: &B,
+    object: &Object,
+    source: &B::Source,
+) -> (Result<(), StoreTrouble>, bool) {
+    let answer = bucket.put(object, source).await;
+    let is_refused = matches!(
+        answer,
+        Err(StoreTrouble::Refused(_) | StoreTrouble::Settings(_) | StoreTrouble::Unsigned(_))
+    );
+    let made = standing::shown(bucket, object, source, answer).await;
+    (made.map(drop), !is_refused)
 }
 
 async fn twice<B: Bucket>(

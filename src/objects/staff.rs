@@ -5,6 +5,7 @@ mod ahead;
 mod beside;
 mod counted;
 mod notes;
+mod recheck;
 mod slots;
 mod trials;
 
@@ -34,11 +35,11 @@ use crate::config::{NoReplace, ObjectStore};
 use crate::custody::object::StoredObject;
 use crate::diagnosis::PartChanged;
 use crate::metrics::Metrics;
-use crate::metrics::objects::ObjectMetrics;
 use crate::server::object_order::{ObjectError, ObjectOrder};
 use crate::vault::names::{self, WorkName};
 use counted::Counted;
 use notes::{Notes, work_names};
+use recheck::Rechecks;
 use slots::Slots;
 use trials::Trials;
 
@@ -69,6 +70,7 @@ struct Desk {
     tried: RefCell<BTreeMap<StorePlace, Result<(), String>>>,
     /// Those that nobody knows of yet: one trial of each at a time.
     trials: RefCell<BTreeMap<StorePlace, Rc<Trials>>>,
+    rechecks: Rechecks,
     running: RefCell<BTreeMap<SessionId, AbortHandle>>,
     /// Files of which parts are sent ahead: each tells when that has ended.
     ahead: RefCell<BTreeMap<SessionId, watch::Receiver<()>>>,
@@ -118,6 +120,7 @@ impl Desk {
             buckets: RefCell::default(),
             tried: RefCell::default(),
             trials: RefCell::default(),
+            rechecks: Rechecks::default(),
             running: RefCell::default(),
             ahead: RefCell::default(),
             known: RefCell::default(),
@@ -169,13 +172,14 @@ impl Desk {
         told: watch::Sender<Progress>,
     ) {
         let counted = Counted::begin(&self.metrics, order.bytes);
+        let trying = self.trying(&order.store);
         let outcome = self.try_to_deliver(&order, folder, &told).await;
         if outcome.is_ok() {
-            counted.metrics.objects.note(&order.store.bucket, None);
+            self.took(&order.store);
             counted.metrics.objects.stored.add(1);
             counted.metrics.objects.stored_bytes.add(order.bytes);
         }
-        drop(counted);
+        drop((counted, trying));
         self.running.borrow_mut().remove(&order.session);
         told.send_replace(Progress::Ended(Arc::new(Mutex::new(Some(outcome)))));
     }
@@ -186,7 +190,7 @@ impl Desk {
         folder: Arc<OwnedFd>,
         told: &watch::Sender<Progress>,
     ) -> Result<StoredObject, ObjectError> {
-        let tell = |trouble: &StoreTrouble| tell(&self.metrics.objects, order, &order.key, trouble);
+        let tell = |trouble: &StoreTrouble| self.tell(order, &order.key, trouble);
         let known = self.end_ahead(order.session).await;
         let (name, bytes) = (order.part.clone(), order.bytes);
         let file = on_a_thread(move || open_whole(&folder, &name, bytes)).await;
@@ -197,6 +201,8 @@ impl Desk {
             match self.ready(&order.store, order.may_replace).await {
                 Ok(bucket) => break bucket,
                 Err(trouble) => {
+                    // No key has a part in that.
+                    self.blame(&order.store, order.may_replace, &trouble);
                     tell(&trouble);
                     let is_no = matches!(
                         trouble,
@@ -326,17 +332,17 @@ impl Desk {
                 let place = StorePlace::from(&*store);
                 desk.forget_trial(&place);
                 let ready = desk.ready(&store, false).await;
-                (place, ready.map(drop))
+                (store, place, ready.map(drop))
             })
         };
         let trials: Vec<_> = stores.into_iter().map(begin).collect();
         for trial in trials {
-            let Ok((place, ready)) = trial.await else {
+            let Ok((store, place, ready)) = trial.await else {
                 continue;
             };
             if let Err(why) = ready {
                 let bucket = place.bucket.clone();
-                self.metrics.objects.note(&bucket, Some(&why.to_string()));
+                self.blame(&store, false, &why);
                 let remedy = why.remedy();
                 let is_shown = matches!(self.tried.borrow().get(&place), Some(Err(_)));
                 if is_shown {
@@ -379,27 +385,6 @@ fn of_nobody(notes: &OwnedFd, folders: &[Arc<OwnedFd>]) -> io::Result<Vec<String
         _ => None,
     });
     Ok(left.collect())
-}
-
-/// `key` is that of the object, or of its digest file.
-fn tell(metrics: &ObjectMetrics, order: &ObjectOrder, key: &str, trouble: &StoreTrouble) {
-    metrics.failures.add(1);
-    match trouble {
-        // It has judged a request of ours: whatever was wrong with it is not any more. That one
-        // file cannot be stored under its name keeps no other one away.
-        StoreTrouble::Exists => metrics.note(&order.store.bucket, None),
-        // The store has no part in that.
-        StoreTrouble::Gone | StoreTrouble::Local(_) => {}
-        _ => metrics.note(&order.store.bucket, Some(&trouble.to_string())),
-    }
-    let is_clients = matches!(trouble, StoreTrouble::Exists) && !order.is_promised;
-    if is_clients || !metrics.may_tell(now_ms()) {
-        return;
-    }
-    let event = "object_not_taken";
-    let (session, bucket) = (order.session, &order.store.bucket);
-    let remedy = trouble.remedy();
-    tracing::warn!(event, %session, bucket, key, why = %trouble, remedy, "an object store does not take a file");
 }
 
 /// Opens a regular file for reading.

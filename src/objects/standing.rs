@@ -1,6 +1,6 @@
 //! What stands under the key of an object, and a small one that is put there.
 
-use super::bucket::{Bucket, Object, StoreNames, StoreTrouble};
+use super::bucket::{Bucket, Object, PutAnswer, StoreNames, StoreTrouble};
 
 /// What stands under the key of an object.
 pub enum ObjectStanding {
@@ -35,7 +35,21 @@ pub async fn put<B: Bucket>(
     object: &Object,
     source: &B::Source,
 ) -> Result<StoreNames, StoreTrouble> {
-    match bucket.put(object, source).await {
+    let answer = bucket.put(object, source).await;
+    shown(bucket, object, source, answer).await
+}
+
+/// What an answer to that is worth.
+///
+/// # Errors
+/// As of [`put`].
+pub async fn shown<B: Bucket>(
+    bucket: &B,
+    object: &Object,
+    source: &B::Source,
+    answer: Result<PutAnswer, StoreTrouble>,
+) -> Result<StoreNames, StoreTrouble> {
+    match answer {
         // It may be gone by now: some take each object away as it comes.
         Ok(answer) if answer.is_proven => Ok(answer.names),
         // So does a portal or a proxy that answers 200 to whatever is asked, and the file here goes

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task;
 
-use super::{ChosenSource, Desk, PAUSE, PAUSE_MAX, object_of, on_a_thread, open, tell};
+use super::{ChosenSource, Desk, PAUSE, PAUSE_MAX, object_of, on_a_thread, open};
 use crate::bits::session_id::SessionId;
 use crate::objects::bucket::StoreTrouble;
 use crate::objects::note::StorePlace;
@@ -67,20 +67,25 @@ impl Desk {
         let mut pause = PAUSE;
         loop {
             let here = *acked.borrow_and_update();
+            let trying = self.trying(&order.store);
             // In memory of its own: most of the time there is none.
             let sent = Box::pin(self.send_ahead(order, &folder, here, &mut known, &acked)).await;
             let Err(trouble) = sent else {
                 pause = PAUSE;
+                drop(trying);
                 match acked.changed().await {
                     Ok(()) => continue,
                     Err(_) => return known,
                 }
             };
-            tell(&self.metrics.objects, order, &order.key, &trouble);
+            self.tell(order, &order.key, &trouble);
             let is_in_vain = matches!(trouble, StoreTrouble::Exists | StoreTrouble::Local(_));
             let resting = async {
                 match is_in_vain {
-                    true => std::future::pending().await,
+                    true => {
+                        drop(trying);
+                        std::future::pending().await
+                    }
                     false => tokio::time::sleep(pause).await,
                 }
             };
@@ -139,7 +144,10 @@ impl Desk {
                 return Ok(());
             };
             match sent? {
-                Some(bytes) => self.metrics.objects.sent_ahead_bytes.add(bytes),
+                Some(bytes) => {
+                    self.took(&order.store);
+                    self.metrics.objects.sent_ahead_bytes.add(bytes);
+                }
                 None => return Ok(()),
             }
         }
@@ -209,11 +217,8 @@ mod tests {
         drop(told);
         // What the disk of this machine does is not the store's.
         let trouble = std::io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error());
-        tell(&metrics.objects, &order, "a", &trouble.into());
+        desk.tell(&order, "a", &trouble.into());
         assert_eq!(metrics.objects.failures.get(), 1);
         assert!(metrics.objects.wrong().is_empty());
-        let trouble = StoreTrouble::Refused("AccessDenied".to_owned());
-        tell(&metrics.objects, &order, "a", &trouble);
-        assert_eq!(metrics.objects.wrong().len(), 1);
     }
 }

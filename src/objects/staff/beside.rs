@@ -1,6 +1,8 @@
 //! The digest file of an object, put beside it.
 
-use super::{Chosen, Desk, PAUSE, PAUSE_MAX, Slots, object_of, tell};
+use std::rc::Rc;
+
+use super::{Chosen, Desk, PAUSE, PAUSE_MAX, Slots, object_of};
 use crate::config::NoReplace;
 use crate::objects::beside::Beside;
 use crate::objects::bucket::StoreTrouble;
@@ -38,7 +40,12 @@ impl Desk {
 
     /// Returns when the store has it, or is not to have it: another object that has its name stays,
     /// or whoever asks may not put it there. The object is there by then, and is not taken away.
-    pub(super) async fn put_beside(&self, bucket: &Chosen, slots: &Slots, order: &ObjectOrder) {
+    pub(super) async fn put_beside(
+        self: &Rc<Self>,
+        bucket: &Chosen,
+        slots: &Slots,
+        order: &ObjectOrder,
+    ) {
         let (Some(file), Some(sha256)) = (&order.digest_file, order.sha256) else {
             return;
         };
@@ -65,7 +72,7 @@ impl Desk {
                 }
                 Err(trouble) => trouble,
             };
-            tell(&self.metrics.objects, order, &file.key, &trouble);
+            self.tell(order, &file.key, &trouble);
             let is_final = matches!(
                 trouble,
                 StoreTrouble::Refused(_) | StoreTrouble::Settings(_)

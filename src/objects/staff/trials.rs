@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::{Chosen, Desk, now_ms, random};
 use crate::config::ObjectStore;
+use crate::objects::Unfit;
 use crate::objects::bucket::{Bucket as _, StoreTrouble};
 use crate::objects::note::StorePlace;
-use crate::objects::{Unfit, probe};
+use crate::objects::probe::{self, ProbeOutcome, Wrong};
 
 /// After a trial that has shown nothing, for so long nobody makes another one.
 const REST: Duration = Duration::from_secs(2);
@@ -66,10 +67,7 @@ impl Desk {
         place: &StorePlace,
         bucket: &Chosen,
     ) -> Result<(), StoreTrouble> {
-        let trials = {
-            let mut all = self.trials.borrow_mut();
-            Rc::clone(all.entry(place.clone()).or_default())
-        };
+        let trials = self.trials_of(place);
         let _turn = trials.turn.lock().await;
         let known = self.tried.borrow().get(place).cloned();
         match known {
@@ -97,20 +95,9 @@ impl Desk {
         bucket: &Chosen,
         trials: &Trials,
     ) -> Result<(), StoreTrouble> {
-        trials.clear(bucket).await;
-        let number = self.probes.replace(self.probes.get() + 1);
-        let random = u64::from_le_bytes(random()?);
-        let name = probe::name(store, random, number);
-        // Before it is made: the job that asks for the trial may be ended in the middle of it.
-        if trials.left.borrow().len() < LEFT_MAX {
-            trials.left.borrow_mut().push(name.clone());
-        }
-        let trial = probe::try_it(bucket, &name).await;
-        match trial.left {
-            Some(why) => self.tell_of_left(place, &name, &why),
-            None => trials.left.borrow_mut().retain(|left| *left != name),
-        }
-        let unfit = trial.shown?.map_err(|wrong| {
+        let trial = async |name: &str| probe::try_it(bucket, name).await;
+        let shown = self.make_trial(store, place, bucket, trials, trial).await?;
+        let unfit = shown.map_err(|wrong| {
             let bucket = place.bucket.clone();
             let why = wrong.to_owned();
             Unfit { bucket, why }.to_string()
@@ -123,12 +110,56 @@ impl Desk {
         unfit.map_err(StoreTrouble::Settings)
     }
 
+    /// Makes another trial, when it has its turn.
+    pub(super) async fn try_with(
+        &self,
+        store: &ObjectStore,
+        place: &StorePlace,
+        bucket: &Chosen,
+        trial: impl AsyncFnOnce(&str) -> ProbeOutcome,
+    ) -> Result<Result<(), Wrong>, StoreTrouble> {
+        let trials = self.trials_of(place);
+        let _turn = trials.turn.lock().await;
+        self.make_trial(store, place, bucket, &trials, trial).await
+    }
+
+    fn trials_of(&self, place: &StorePlace) -> Rc<Trials> {
+        let mut all = self.trials.borrow_mut();
+        Rc::clone(all.entry(place.clone()).or_default())
+    }
+
+    /// Makes a trial by an object of its own, of which nothing is to be left.
+    async fn make_trial(
+        &self,
+        store: &ObjectStore,
+        place: &StorePlace,
+        bucket: &Chosen,
+        trials: &Trials,
+        trial: impl AsyncFnOnce(&str) -> ProbeOutcome,
+    ) -> Result<Result<(), Wrong>, StoreTrouble> {
+        trials.clear(bucket).await;
+        let number = self.probes.replace(self.probes.get() + 1);
+        let random = u64::from_le_bytes(random()?);
+        let name = probe::name(store, random, number);
+        // Before it is made: the job that asks for the trial may be ended in the middle of it.
+        if trials.left.borrow().len() < LEFT_MAX {
+            trials.left.borrow_mut().push(name.clone());
+        }
+        let trial = trial(&name).await;
+        match trial.left {
+            Some(why) => self.tell_of_left(place, &name, &why),
+            None => trials.left.borrow_mut().retain(|left| *left != name),
+        }
+        trial.shown
+    }
+
     /// A store that is away lets nothing be removed either, and that is told elsewhere.
     fn tell_of_left(&self, place: &StorePlace, key: &str, why: &StoreTrouble) {
-        if !matches!(why, StoreTrouble::Refused(_)) || !self.metrics.objects.may_tell(now_ms()) {
+        let (event, remedy) = ("object_probe_left", probe::REMEDY_OF_LEFT);
+        let is_told = matches!(why, StoreTrouble::Refused(_));
+        if !is_told || !self.metrics.objects.may_tell(event, now_ms()) {
             return;
         }
-        let (event, remedy) = ("object_probe_left", probe::REMEDY_OF_LEFT);
         let bucket = &place.bucket;
         tracing::warn!(event, bucket, key, %why, remedy, "what a trial of an object store has made cannot be removed");
     }
