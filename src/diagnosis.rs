@@ -169,7 +169,10 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
         Refusal::ReadOnly => Some(REMOUNT),
         // Several rows lead to these.
         Refusal::DiskFailed | Refusal::DiskUnusable => Some(SEE_BEFORE),
-        Refusal::StoreFailed => Some("see the line object_not_taken: it says what helps"),
+        Refusal::StoreFailed => Some(
+            "see the last line object_not_taken or object_store_away: it says what helps; if there is none, the store has \
+             not answered yet: look at it",
+        ),
         Refusal::StagingFull => {
             Some("look at the object store; or raise store_staging_max where the disk has room")
         }
