@@ -7,7 +7,7 @@
 //! of duplicates, it is one message.
 
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -47,29 +47,86 @@ struct Order {
 /// What went wrong last on the connection, in words; nothing since it stands. The client tells it
 /// beside the events that fail of it.
 #[derive(Clone, Default)]
-struct Hitch(Arc<Mutex<Option<String>>>);
+struct Hitch(Arc<Mutex<Trouble>>);
+
+#[derive(Default)]
+struct Trouble {
+    why: Option<String>,
+    /// How often in a row it was not let in.
+    refusals: u64,
+}
 
 impl Hitch {
     fn note(&self, event: Event) {
+        let mut is_refused = false;
         let why = match event {
             Event::Connected => None,
             Event::ServerError(error) => Some(format!("NATS says: {error}")),
-            Event::ClientError(ClientError::Other(why)) if why == REFUSED => Some(format!(
-                "NATS refuses what it is shown ({why}): look at events.nats_credentials_file"
-            )),
+            Event::ClientError(ClientError::Other(why)) if why == REFUSED => {
+                is_refused = true;
+                Some(format!(
+                    "NATS refuses what it is shown ({why}): look at events.nats_credentials_file"
+                ))
+            }
             Event::ClientError(ClientError::Other(why)) => {
-                Some(format!("NATS cannot be reached: {why}"))
+                Some(format!("NATS cannot be reached: {}", in_words(&why)))
             }
             _ => return,
         };
-        let why = why.map(|why| why.chars().take(HITCH_CHARS_MAX).collect());
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        let refusals = {
+            let mut trouble = self.lock();
+            trouble.why = why.map(|why| why.chars().take(HITCH_CHARS_MAX).collect());
+            trouble.refusals = match is_refused {
+                true => trouble.refusals + 1,
+                false => 0,
+            };
+            trouble.refusals
+        };
+        // Also where no event is owed that could fail of it; it comes back every ten seconds.
+        if refusals.is_power_of_two() {
+            let event = "nats_refused";
+            let remedy = "give events.nats_credentials_file what NATS wants to see, and restart";
+            tracing::warn!(
+                event,
+                refusals,
+                why = REFUSED,
+                remedy,
+                "NATS does not let the server in"
+            );
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Trouble> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why there is no connection.
+    fn of_connection(&self) -> String {
+        match &self.lock().why {
+            Some(why) => format!("there is no connection: {why}"),
+            None => {
+                "there is no connection: what is at events.nats has not answered so far".to_owned()
+            }
+        }
     }
 
     /// What failed, and why, where that is known.
     fn explain(&self, what: &str) -> String {
-        let why = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (why.as_ref()).map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"))
+        let trouble = self.lock();
+        (trouble.why.as_ref()).map_or_else(|| what.to_owned(), |why| format!("{what}: {why}"))
+    }
+}
+
+/// What the client says of a connection that came to nothing.
+fn in_words(why: &str) -> &str {
+    match why {
+        "IO error" => "nobody takes a connection, or what does is no server of NATS",
+        "timed out" => "what takes the connection does not answer as a server of NATS does",
+        "DNS error" => "its name leads to no address",
+        "TLS error" => {
+            "it cannot speak TLS, or its certificate is not accepted: look at events.nats_ca"
+        }
+        other => other,
     }
 }
 
@@ -192,7 +249,7 @@ async fn serve(
             continue;
         };
         if client.connection_state() != State::Connected {
-            let why = hitch.explain("there is no connection");
+            let why = hitch.of_connection();
             let _ = order.told.send(Err(why));
             continue;
         }
@@ -242,6 +299,22 @@ const NO_MESSAGE: &str = "what answers names no message of a stream: look who el
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn why_there_is_no_connection_has_words_of_ours() {
+        let hitch = Hitch::default();
+        assert!(hitch.of_connection().contains("has not answered so far"));
+        let other = |why: &str| Event::ClientError(ClientError::Other(why.to_owned()));
+        hitch.note(other("timed out"));
+        let why = hitch.of_connection();
+        assert!(why.contains("does not answer as a server of NATS"), "{why}");
+        for _ in 0..3 {
+            hitch.note(other(REFUSED));
+        }
+        assert_eq!(hitch.lock().refusals, 3);
+        hitch.note(Event::Connected);
+        assert_eq!(hitch.lock().refusals, 0);
+    }
 
     #[test]
     fn an_answer_that_names_no_message_of_a_stream_says_nothing() {

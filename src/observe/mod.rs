@@ -190,6 +190,8 @@ fn filter(level: LogLevel) -> Targets {
         .with_default(LevelFilter::WARN)
         // It warns of each answer that it cannot read, and our own events tell of that.
         .with_target("aws_smithy_http_client", LevelFilter::ERROR)
+        // It has an error for each attempt to connect, and our own events name what helps.
+        .with_target("async_nats", LevelFilter::OFF)
         .with_target(env!("CARGO_CRATE_NAME"), ours)
 }
 
