@@ -49,12 +49,24 @@ impl<W: World> Shard<W> {
             let count = owing.len();
             self.world.emit(Event::NobodyToTell { count });
         }
+        let mut settled = Vec::new();
         for (id, kept) in owing {
-            if self.store.journal.settle(id, self.outbox.targets) {
-                continue;
+            match self.store.journal.is_settled(id, self.outbox.targets) {
+                true => settled.push(id),
+                false => self.put(id, &kept.record()),
             }
-            self.put(id, &kept.record());
         }
+        if settled.is_empty() {
+            return;
+        }
+        let shard = Rc::clone(self);
+        self.world.spawn(async move {
+            let store = &shard.store;
+            for id in settled {
+                let settled = store.journal.settle(&*store.disk, id, shard.outbox.targets);
+                settled.await;
+            }
+        });
     }
 
     /// A session has ended, or its file has got its name: if it owes an event, that is told.

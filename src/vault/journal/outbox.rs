@@ -41,6 +41,19 @@ impl<D: WorkFiles> Journal<D> {
             // Its session goes on, and numbers its records itself: the next one says it.
             return is_done;
         };
+        self.write_told(disk, id, &kept, ended, is_done).await;
+        is_done
+    }
+
+    /// Writes who has the event of a session that ended: it ends altogether, or is kept for others.
+    async fn write_told(
+        &self,
+        disk: &D,
+        id: SessionId,
+        kept: &Rc<Kept>,
+        ended: Ending,
+        is_done: bool,
+    ) {
         let sequence = kept.sequence() + 1;
         let mut frame = self.frame.take();
         frame.clear();
@@ -55,29 +68,35 @@ impl<D: WorkFiles> Journal<D> {
         match is_done {
             // Also if it could not be written: the next renewal leaves it out.
             true => self.forget(id),
-            false if appended.is_ok() => self.enter(id, &kept, bytes),
+            false if appended.is_ok() => self.enter(id, kept, bytes),
             false => {}
         }
-        is_done
     }
 
-    /// Lets go of what `all` have heard already: a renewal wrote that down while the tombstone was
-    /// on its way, and a power cut has taken the tombstone back. Whether nothing is owed.
-    pub fn settle(&self, id: SessionId, all: EventTargets) -> bool {
+    /// Whether `all` have heard already what a session owes: a renewal wrote that down while the
+    /// tombstone was on its way, and a power cut has taken the tombstone back; or the one that has
+    /// not is named no more.
+    pub fn is_settled(&self, id: SessionId, all: EventTargets) -> bool {
         let Some(kept) = self.owing(id) else {
             return true;
         };
         let told = kept.record().owed.as_ref().map(|owed| owed.told);
-        let is_told = told.is_some_and(|told| all.without(told).is_empty());
         // Where there is nobody to tell, it waits for somebody.
-        if all.is_empty() || !is_told {
-            return false;
-        }
+        !all.is_empty() && told.is_some_and(|told| all.without(told).is_empty())
+    }
+
+    /// Lets go of that, and writes it down: a target that is named again later is owed nothing of
+    /// what was given up.
+    pub async fn settle(&self, disk: &D, id: SessionId, all: EventTargets) {
+        let _turn = self.gate.turn().await;
+        let Some(kept) = self.owing(id).filter(|_| self.is_settled(id, all)) else {
+            return;
+        };
         match kept.state() {
-            State::Gone(_) => self.forget(id),
+            State::Gone(ended) => self.write_told(disk, id, &kept, ended, true).await,
+            // Its next record says it.
             _ => kept.record.borrow_mut().owed = None,
         }
-        true
     }
 }
 

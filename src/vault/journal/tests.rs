@@ -369,24 +369,40 @@ fn what_is_owed_stays_until_all_targets_have_it() {
     }
 }
 
-/// A renewal wrote down that it was told, and the power took the tombstone back.
+/// A renewal wrote down that it was told, and the power took the tombstone back; or the target that
+/// has not heard of it is named no more, and may be named again.
 #[test]
-fn what_all_have_heard_is_owed_no_more() {
-    let journal: Journal<InMemory> = Journal::new(0, true, &Limits::default());
+fn what_all_have_heard_is_owed_no_more_by_the_journal_either() {
+    let disk = InMemory::default();
+    let journal = Journal::new(0, true, &Limits::default());
+    done(journal.begin(&disk, 0)).unwrap();
     let id = SessionId::from_u128(7);
     let webhook = EventTargets::NONE.with(EventTarget::Webhook);
-    let mut told = record(State::Gone(Ending::Published));
-    told.owed = Some(Box::new(Owed {
+    let kept = Kept::new(record(State::Sealed { total: 9 }), 0);
+    let mut change = kept.record().in_state(State::Gone(Ending::Published));
+    change.owed = Some(Box::new(Owed {
         ending: Ending::Published,
         at_ms: 1,
         bytes: 9,
         told: webhook,
     }));
-    journal.remember(id, Kept::new(told, 3));
-    assert!(!journal.settle(id, webhook.with(EventTarget::Nats)));
-    assert!(!journal.settle(id, EventTargets::NONE), "it waits for one");
-    assert!(journal.settle(id, webhook));
+    done(journal.write(&disk, id, &kept, change, 1, Sync::No)).unwrap();
+    let both = webhook.with(EventTarget::Nats);
+    for (all, why) in [
+        (both, "one has not heard"),
+        (EventTargets::NONE, "it waits for one"),
+    ] {
+        done(journal.settle(&disk, id, all));
+        assert!(
+            !journal.is_settled(id, all) && journal.owing(id).is_some(),
+            "{why}"
+        );
+        assert!(matches!(newest(&disk), Newest::Record { .. }), "{why}");
+    }
+    done(journal.settle(&disk, id, webhook));
     assert!(journal.owing(id).is_none());
+    let newest = newest(&disk);
+    assert!(matches!(newest, Newest::Tombstone(..)), "{newest:?}");
 }
 
 /// Their ends are written nowhere: for whoever reads the journal they may run still.
