@@ -4,6 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use bitsd::custody::chain::BEGINNING;
 use bitsd::custody::export::{ExportFormat, Exported, export};
 use bitsd::custody::verify::{Audit, Wishes, verify};
 use bitsd::http::digest::{Hex, parse_hex};
@@ -232,7 +233,13 @@ fn summary(verified: &Audit, wanted: &Verify) -> String {
             "of {files_without_digest} files there is no digest: only their sizes were compared\n"
         );
     }
-    if wanted.head.is_none() {
+    if wanted.head == Some(BEGINNING) && *lines > 0 {
+        text += "--head names the beginning of every ledger: it proves nothing of the lines that are here\n";
+    }
+    if wanted
+        .head
+        .is_none_or(|head| head == BEGINNING && *lines > 0)
+    {
         text += "nothing proves that this is the end: compare it with custody_head in the log, or give --head\n";
     }
     text

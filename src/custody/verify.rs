@@ -25,7 +25,8 @@ const TOLD_MAX: usize = 1_000;
 /// What is to be looked at.
 #[derive(Clone, Debug, Default)]
 pub struct Wishes {
-    /// A line of this hash must be there: the log has told of it (`custody_head`).
+    /// A line of this hash must be there: the log has told of it (`custody_head`). That of an empty
+    /// ledger is in every one, and proves nothing where there are lines.
     pub head: Option<[u8; 32]>,
     /// The published files are read, and compared with their lines.
     pub looks_at_files: bool,
