@@ -351,15 +351,20 @@ fn an_application_hears_the_digest() {
     let backend = Backend::always(Act::status(200));
     let url = backend.url("/app");
     let lines = format!("notification_type = \"by-reference\"\nnotification_url = \"{url}\"\n");
-    let server = Server::with(Settings::default().file(&(lines + "digest = \"sha-256\"")));
+    let mut server = Server::with(Settings::default().file(&(lines + "digest = \"sha-256\"")));
     let mut client = Client::create(server.address(), "/a.bin").seed(2);
     assert_digest(&client.send(fragment(0..3000).of(3000)), 2, 3000);
     let digest = STANDARD.encode(Sha256::digest(content(2, 0, 3000)));
+    let digest = format!("sha-256=:{digest}:");
     let heard = &backend.heard()[0];
-    assert_eq!(
-        heard.field("Repr-Digest"),
-        Some(&*format!("sha-256=:{digest}:"))
-    );
+    assert_eq!(heard.field("Repr-Digest"), Some(&*digest));
+    // Its client hears it too, though the application has the file: also once more, and after a
+    // restart.
+    assert_eq!(client.close().field("Repr-Digest"), Some(&*digest));
+    assert_eq!(client.close().field("Repr-Digest"), Some(&*digest));
+    server.restart();
+    client.reconnect_to(server.address());
+    assert_eq!(client.close().field("Repr-Digest"), Some(&*digest));
 }
 
 /// Goal: a large file that its application leaves alone is not read again at its Close. Method: it

@@ -285,8 +285,8 @@ impl<W: World> Held<W> {
         match answer {
             Goodbye::Closed => {
                 // What was thrown away is nobody's file.
-                let is_there = self.state() == State::Gone(Ending::Published);
-                let sha256 = self.sha256().filter(|_| is_there);
+                let is_good = matches!(self.state(), State::Gone(ending) if ending.is_good());
+                let sha256 = self.sha256().filter(|_| is_good);
                 Ok(Ack::Closed { session, sha256 })
             }
             Goodbye::Denied => Err(Refusal::denied(None)),

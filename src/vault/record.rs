@@ -293,7 +293,7 @@ impl Record {
             origin: Origin::of(self.client),
             // Above all that may be in the journal, also of what was written in vain.
             sequence: sequence.saturating_add(1),
-            sha256: (self.digests().filter(|_| ending == Ending::Published)).map(|it| it.sha256),
+            sha256: (self.digests().filter(|_| ending.is_good())).map(|it| it.sha256),
         }
     }
 
