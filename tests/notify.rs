@@ -226,8 +226,7 @@ fn a_whole_reply_is_saved_however_it_is_framed() {
         // Asked for by nobody, and not to be read as the answer.
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nBITS-Copy-File-To-Destination: 1\r\n\r\n\
           HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nreply",
-        // No coding was accepted, so this is the application's own.
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nreply",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\nContent-Length: 5\r\n\r\nreply",
     ] {
         let work = Work::new(b"");
         let answer = work.deliver(order(ByValue, says(words)));
@@ -241,6 +240,29 @@ fn a_whole_reply_is_saved_however_it_is_framed() {
         assert_eq!(answer.unwrap(), expected, "{words}");
         assert_eq!(fs::read(work.reply()).unwrap(), b"reply", "{words}");
     }
+}
+
+/// It would be served without the name of its coding.
+#[test]
+fn a_reply_in_a_coding_that_was_not_asked_for_is_none() {
+    for words in [
+        &b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nreply"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: identity, br\r\nContent-Length: 5\r\n\r\nreply",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nConnection: close\r\n\r\nreply",
+    ] {
+        let work = Work::new(b"");
+        let outcome = work.deliver(order(ByValue, says(words)));
+        assert!(
+            matches!(&outcome, Err(NotifyError::Malformed(why)) if why.contains("is coded")),
+            "{}: {outcome:?}",
+            String::from_utf8_lossy(words)
+        );
+        assert!(!work.reply().exists());
+    }
+    // There is nothing that could be coded.
+    let empty = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 0\r\n\r\n";
+    let answer = Work::new(b"").deliver(order(ByValue, says(empty)));
+    assert!(!answer.unwrap().has_reply);
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Webhook {
             Ok(response) if response.status().is_success() => Ok(()),
             Ok(response) => Err(format!("it answers {}", response.status().as_u16())),
             Err(ureq::Error::Timeout(_)) => Err("no answer in time".to_owned()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(notify::in_words(&error)),
         }
     }
 }

@@ -21,6 +21,8 @@ use crate::server::floor::{NotifyError, Order};
 use crate::tls_words;
 use crate::wall_clock;
 
+/// Where TLS was not ended as it should be, perhaps half of a body is missing.
+const CUT: &str = "it ended the connection before its answer was whole";
 /// Bytes of a reply that are read at once.
 const PIECE_BYTES: usize = 64 << 10;
 
@@ -203,6 +205,7 @@ impl Files<'_> {
 
     /// Saves the body of an answer; `false` if it has none.
     fn save(&self, response: Response<Body>, limit: u64) -> Result<bool, NotifyError> {
+        let coding = coding_of(response.headers());
         let mut body = response.into_body();
         let announced = body.content_length();
         let mut reader = body.as_reader();
@@ -216,6 +219,9 @@ impl Files<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(failure(&ureq::Error::from(error))),
             };
+            if let Some(coding) = coding {
+                return Err(NotifyError::Malformed(coding));
+            }
             saved += read as u64;
             if saved > limit {
                 return Err(NotifyError::ReplyTooLarge { limit });
@@ -236,6 +242,26 @@ impl Files<'_> {
     }
 }
 
+/// The coding of a body, in words: none was asked for, and it would be served without its name
+/// (RFC 9110 8.4, RFC 9112 6.1).
+fn coding_of(headers: &HeaderMap) -> Option<String> {
+    let coded = |name: &'static str, plain: &str| {
+        let mut codings = headers.get_all(name).iter();
+        let coding = codings.find(|coding| !is_plain(coding.as_bytes(), plain))?;
+        let coding = String::from_utf8_lossy(coding.as_bytes());
+        Some(format!(
+            "its reply is coded ({name}: {coding}), and identity was asked for"
+        ))
+    };
+    coded("Content-Encoding", "identity").or_else(|| coded("Transfer-Encoding", "chunked"))
+}
+
+/// Whether a list has nothing in it but this.
+fn is_plain(list: &[u8], plain: &str) -> bool {
+    let mut words = list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    words.all(|word| word.is_empty() || word.eq_ignore_ascii_case(plain.as_bytes()))
+}
+
 /// Sorts an error of the HTTP client.
 fn failure(error: &ureq::Error) -> NotifyError {
     use ureq::Error as E;
@@ -249,8 +275,14 @@ fn failure(error: &ureq::Error) -> NotifyError {
     }
 }
 
-/// Of a certificate, rustls has names for what is wrong, and no words.
-fn in_words(error: &ureq::Error) -> String {
+/// Of a certificate, rustls has names for what is wrong, and no words; and it explains to those who
+/// program why a body without a length is not whole.
+pub fn in_words(error: &ureq::Error) -> String {
+    if let ureq::Error::Io(io) = error
+        && io.kind() == io::ErrorKind::UnexpectedEof
+    {
+        return CUT.to_owned();
+    }
     let of_tls = match error {
         ureq::Error::Rustls(error) => Some(error),
         ureq::Error::Io(io) => io.get_ref().and_then(|error| error.downcast_ref()),

@@ -27,7 +27,7 @@ use crate::processors;
 use crate::server::floor::{NotifyError, Order};
 
 pub use desk::Desk;
-pub use exchange::client;
+pub use exchange::{client, in_words};
 
 /// What the shard waits for.
 pub type Delivery = Result<Answer, NotifyError>;
