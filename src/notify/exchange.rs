@@ -278,9 +278,10 @@ fn failure(error: &ureq::Error) -> NotifyError {
 /// Of a certificate, rustls has names for what is wrong, and no words; and it explains to those who
 /// program why a body without a length is not whole.
 pub fn in_words(error: &ureq::Error) -> String {
-    if let ureq::Error::Io(io) = error
-        && io.kind() == io::ErrorKind::UnexpectedEof
-    {
+    let words = error.to_string();
+    // What it explains stands in the words only, where somebody has wrapped it.
+    let is_cut = |io: &io::Error| io.kind() == io::ErrorKind::UnexpectedEof;
+    if matches!(error, ureq::Error::Io(io) if is_cut(io)) || words.contains("close_notify") {
         return CUT.to_owned();
     }
     let of_tls = match error {
@@ -292,6 +293,6 @@ pub fn in_words(error: &ureq::Error) -> String {
         Some(error @ rustls::Error::InvalidCertificate(_)) => {
             format!("its certificate is not accepted: {}", tls_words::of(error))
         }
-        _ => error.to_string(),
+        _ => words,
     }
 }

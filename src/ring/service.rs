@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, sockopt,
@@ -146,8 +147,13 @@ fn send(text: &str, descriptors: &[BorrowedFd<'_>], flags: SendFlags) -> io::Res
     }
     let bytes = [IoSlice::new(text.as_bytes())];
     let flags = flags | SendFlags::NOSIGNAL;
-    rustix::net::sendmsg(&socket, &bytes, &mut attached, flags)?;
-    Ok(())
+    // Where it may wait only so long, the kernel begins no interrupted call again.
+    loop {
+        match rustix::net::sendmsg(&socket, &bytes, &mut attached, flags) {
+            Err(Errno::INTR) => {}
+            sent => return Ok(sent.map(drop)?),
+        }
+    }
 }
 
 /// No more requests are taken.
