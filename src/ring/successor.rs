@@ -69,10 +69,13 @@ struct Checked {
     work_dir: PathBuf,
 }
 
+/// What stands in a settings file, and the work directory that it names.
+type TextAndWorkDir = (Vec<u8>, PathBuf);
+
 /// Reads the settings again: what stands in their file, and the work directory that they name; why
 /// they cannot be read, in words.
 #[derive(Clone)]
-struct ReadAgain(Arc<dyn Fn() -> Result<(Vec<u8>, PathBuf), String> + Send + Sync>);
+struct ReadAgain(Arc<dyn Fn() -> Result<TextAndWorkDir, String> + Send + Sync>);
 
 impl fmt::Debug for ReadAgain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
