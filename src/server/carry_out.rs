@@ -196,12 +196,9 @@ impl<W: World> Held<W> {
 
     /// What anybody is told of survives a power cut.
     pub(super) async fn make_sure(&mut self) -> Result<(), StoreError> {
-        let (shard, location) = (Rc::clone(&self.shard), self.location());
-        let durability = location.policy.durability;
-        (self.keep())
-            .make_bytes_sure(&shard.store, durability)
-            .await?;
-        self.keep().make_sure(&shard.store).await
+        let shard = Rc::clone(&self.shard);
+        let durability = self.location().policy.durability;
+        self.keep().make_sure(&shard.store, durability).await
     }
 
     async fn give_name(&mut self, closing: State) -> Result<(), StoreError> {

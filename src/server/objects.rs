@@ -93,11 +93,9 @@ impl<W: World> Held<W> {
             true => self.make_sure().await,
             false => {
                 let durability = self.location().policy.durability;
-                let keep = self.keep();
-                match keep.make_bytes_sure(&shard.store, durability).await {
-                    Ok(()) => keep.begin_delivery(&shard.store, closing).await,
-                    failed => failed,
-                }
+                (self.keep())
+                    .begin_delivery(&shard.store, durability, closing)
+                    .await
             }
         };
         if let Err(error) = recorded {

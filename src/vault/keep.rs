@@ -301,7 +301,12 @@ impl Keep {
     ///
     /// # Errors
     /// [`StoreError`]; it can be tried again.
-    pub async fn make_sure<D: Disk>(&mut self, store: &Store<D>) -> Result<(), StoreError> {
+    pub async fn make_sure<D: Disk>(
+        &mut self,
+        store: &Store<D>,
+        durability: Durability,
+    ) -> Result<(), StoreError> {
+        self.make_bytes_sure(store, durability).await?;
         if self.is_unsynced {
             let synced = store.journal.sync_appended(&*store.disk).await;
             synced.map_err(StoreError::new(DiskOp::SyncRecords))?;
@@ -312,10 +317,7 @@ impl Keep {
 
     /// The bytes of a whole file may have come under settings that asked for no durability. Those
     /// of now may ask for it, before anybody is told again that they are ours to keep.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn make_bytes_sure<D: Disk>(
+    async fn make_bytes_sure<D: Disk>(
         &mut self,
         store: &Store<D>,
         durability: Durability,

@@ -282,11 +282,7 @@ impl<D: Disk> Recovery<'_, D> {
                 let Some(place) = place else {
                     return;
                 };
-                let synced = match destination::away(&place) {
-                    Ok(()) => disk.sync_destination(&place).await,
-                    away => away,
-                };
-                match synced {
+                match disk.sync_destination(&place).await {
                     // It is tried again when all are read back, and later.
                     Err(error) if error.kind() != io::ErrorKind::NotFound => {
                         let closing = case.record.state;

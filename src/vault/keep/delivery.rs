@@ -2,6 +2,7 @@
 
 use super::Keep;
 use crate::bits::session::State;
+use crate::config::Durability;
 use crate::custody::object::StoredObject;
 use crate::event::DiskOp;
 use crate::vault::disk::{Disk, Sync};
@@ -20,8 +21,10 @@ impl Keep {
     pub async fn begin_delivery<D: Disk>(
         &mut self,
         store: &Store<D>,
+        durability: Durability,
         closing: State,
     ) -> Result<(), StoreError> {
+        self.make_bytes_sure(store, durability).await?;
         // Former settings may have led into a folder, which has refused it.
         self.kept.note_naming(0);
         self.commit(store, self.in_state(closing), Sync::Yes).await
