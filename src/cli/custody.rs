@@ -233,13 +233,11 @@ fn summary(verified: &Audit, wanted: &Verify) -> String {
             "of {files_without_digest} files there is no digest: only their sizes were compared\n"
         );
     }
-    if wanted.head == Some(BEGINNING) && *lines > 0 {
+    let proves_nothing = wanted.head == Some(BEGINNING) && *lines > 0;
+    if proves_nothing {
         text += "--head names the beginning of every ledger: it proves nothing of the lines that are here\n";
     }
-    if wanted
-        .head
-        .is_none_or(|head| head == BEGINNING && *lines > 0)
-    {
+    if wanted.head.is_none() || proves_nothing {
         text += "nothing proves that this is the end: compare it with custody_head in the log, or give --head\n";
     }
     text

@@ -211,8 +211,8 @@ pub(super) const PUBLIC_URL: Text = Text {
 pub(super) const ENDPOINT: Text = Text {
     parse: parse_endpoint,
     takes: "an http or https URL without a query, of at most 2200 characters",
-    pattern: r"^[Hh][Tt][Tt][Pp][Ss]?://[^\s?#]+$",
     hint: why_no_url,
+    ..PUBLIC_URL
 };
 /// What `notification_url` may be.
 pub(super) const NOTIFICATION_URL: Text = Text {

@@ -83,11 +83,7 @@ fn mentioned(variable: impl Fn(&str) -> Option<String>, process: u32) -> Vec<(Ra
 }
 
 /// What `mentioned` reads in the program that comes after this one.
-pub fn mention(
-    process: u32,
-    listeners: &[RawFd],
-    (locks, settings): (&[RawFd], &[RawFd]),
-) -> String {
+pub fn mention(process: u32, listeners: &[RawFd], locks: &[RawFd], settings: &[RawFd]) -> String {
     let mut text = process.to_string();
     let all = [
         ("listener", listeners),
@@ -341,7 +337,7 @@ mod tests {
 
     #[test]
     fn what_the_program_before_has_said_is_read_back() {
-        let text = mention(7, &[9, 4], (&[11], &[12]));
+        let text = mention(7, &[9, 4], &[11], &[12]);
         let expected = [
             (9, Origin::Listener),
             (4, Origin::Listener),
@@ -349,7 +345,7 @@ mod tests {
             (12, Origin::Settings),
         ];
         assert_eq!(read(&[(FROM_PREDECESSOR, &text)]), expected);
-        let another = mention(8, &[9], (&[], &[]));
+        let another = mention(8, &[9], &[], &[]);
         assert_eq!(read(&[(FROM_PREDECESSOR, &another)]), []);
         let odd = "7 listener=x lock=2 listener=-4 listener=5 listener=5 lock=5 else=6 listener";
         assert_eq!(read(&[(FROM_PREDECESSOR, odd)]), [(5, Origin::Listener)]);

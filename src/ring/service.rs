@@ -227,21 +227,18 @@ impl Told {
     }
 
     fn say_ready(&mut self, status: &str) {
-        let text = text_of(&[NotifyState::Ready, NotifyState::Status(status)]);
-        let (sockets, is_ready) = (Vec::new(), true);
         self.tell_once(Owed {
-            text,
-            sockets,
-            is_ready,
+            text: text_of(&[NotifyState::Ready, NotifyState::Status(status)]),
+            sockets: Vec::new(),
+            is_ready: true,
         });
     }
 
     fn tell(&mut self, text: &str, sockets: &[Arc<OwnedFd>]) {
-        let (text, sockets, is_ready) = (text.to_owned(), sockets.to_vec(), false);
         self.tell_once(Owed {
-            text,
-            sockets,
-            is_ready,
+            text: text.to_owned(),
+            sockets: sockets.to_vec(),
+            is_ready: false,
         });
     }
 

@@ -209,7 +209,7 @@ impl Successor {
         let locks = numbers(&mut locks.iter());
         let checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         let settings = numbers(&mut checked.iter().map(|checked| &checked.held));
-        let mention = handed::mention(std::process::id(), &listeners, (&locks, &settings));
+        let mention = handed::mention(std::process::id(), &listeners, &locks, &settings);
         let keeps_work = (checked.as_ref())
             .is_some_and(|checked| must_keep_work(directories, &checked.work_dir));
         // Until the new program hears them, none but those that stop it may end it.

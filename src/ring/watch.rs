@@ -110,17 +110,15 @@ impl Watchman {
         self.looks += 1;
         self.let_go();
         let (shelves, roots) = self.directories.spots();
-        let paths = (shelves.iter().map(|(_, spot)| spot.path()))
-            .chain(roots.iter().map(|root| root.spot.path()));
-        let paths: BTreeSet<_> = paths.collect();
+        let spots =
+            (shelves.iter().map(|(_, spot)| &**spot)).chain(roots.iter().map(|root| &root.spot));
+        let paths: BTreeSet<_> = spots.clone().map(Spot::path).collect();
         // Of those that were let go of nothing is told any more.
         self.told.retain(|path, _| paths.contains(path.as_path()));
         self.impostors
             .retain(|path, _| paths.contains(path.as_path()));
         let frozen = mounts::frozen();
-        for spot in
-            (shelves.iter().map(|(_, spot)| &**spot)).chain(roots.iter().map(|root| &root.spot))
-        {
+        for spot in spots {
             let is_frozen = || mounts::id_of(&spot.folder()).is_some_and(|id| frozen.contains(&id));
             spot.note_frozen(!frozen.is_empty() && is_frozen());
         }

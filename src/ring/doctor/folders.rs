@@ -13,8 +13,7 @@ use crate::ring::account;
 use crate::ring::directories::{
     Directories, LeftBehind, WORK_DIR_NAME, keeps_all, look_at_root, refuse_impostors,
 };
-use crate::ring::handed::HandedLocks;
-use crate::ring::handed::WORK_OF_PREDECESSOR;
+use crate::ring::handed::{HandedLocks, WORK_OF_PREDECESSOR};
 use crate::ring::launch_error::{BadRoot, LaunchError};
 use crate::ring::owner::Purpose;
 use crate::ring::work_folder::hold::OTHERS_WRITE;
