@@ -112,11 +112,9 @@ pub fn read_announcement(bytes: &[u8]) -> Result<Announced, BadAnnouncement> {
         return Err(BadAnnouncement::Malformed);
     }
     let client = parsed.proxied_address().map(|address| address.source);
-    // A client that has no address, or a proxy that hides it, is no client.
-    let is_one = |client: &SocketAddr| !client.ip().to_canonical().is_unspecified();
     Ok(Announced::Whole {
         bytes: header.len(),
-        client: client.filter(is_one).map(canonical),
+        client: client.and_then(of_somebody),
     })
 }
 
@@ -163,7 +161,7 @@ pub fn client<'v>(
         }
         match address(entry) {
             Some(address) => nearest = address,
-            // "unknown", or what nobody can read.
+            // "unknown", nobody's, or what cannot be read.
             None => break,
         }
     }
@@ -183,12 +181,14 @@ fn address(entry: &[u8]) -> Option<SocketAddr> {
         .map(|ip| SocketAddr::new(ip, 0))
         .ok()
         .or_else(with_port)
-        .map(canonical)
+        .and_then(of_somebody)
 }
 
-/// As the kernel would have told it of a listener of IPv4.
-fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+/// An address as the kernel would have told it of a listener of IPv4. `None` for `0.0.0.0` and `::`,
+/// which proxies write for a client that has no address or that they hide.
+fn of_somebody(address: SocketAddr) -> Option<SocketAddr> {
+    let ip = address.ip().to_canonical();
+    (!ip.is_unspecified()).then(|| SocketAddr::new(ip, address.port()))
 }
 
 #[cfg(test)]
@@ -328,6 +328,10 @@ mod tests {
                 "192.0.2.7:0",
             ),
             ("10.0.0.1:9", &["192.0.2.07"], "10.0.0.1:9"),
+            // Nobody has these.
+            ("10.0.0.1:9", &["192.0.2.7, ::"], "10.0.0.1:9"),
+            ("10.0.0.1:9", &["::ffff:0.0.0.0"], "10.0.0.1:9"),
+            ("10.0.0.1:9", &["0.0.0.0:80, 10.0.0.2"], "10.0.0.2:0"),
         ] {
             let values = told.iter().map(|value| value.as_bytes());
             let found = client(peer.parse().unwrap(), &trusted, values);

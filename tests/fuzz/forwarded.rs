@@ -54,9 +54,16 @@ fn field(bytes: &[u8]) {
     );
     let client = found(proxy);
     if client != proxy {
-        // The last entry was readable.
-        let last = told().last().unwrap_or_default();
-        let last = last.rsplit(|byte| *byte == b',').next().unwrap_or_default();
-        assert!(!last.trim_ascii().is_empty());
+        // It stands there, and everything behind it is empty or a trusted proxy's.
+        assert_eq!(client.ip(), client.ip().to_canonical());
+        assert!(!client.ip().is_unspecified());
+        let mut entries = told()
+            .flat_map(|value| value.split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .filter(|entry| !entry.is_empty());
+        assert!(entries.any(|entry| {
+            let alone = forwarded::client(proxy, &trusted, [entry].into_iter());
+            alone == client
+        }));
     }
 }
