@@ -11,12 +11,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bitsd::bits::notification::Token;
-use bitsd::bits::session::{Reply, State};
+use bitsd::bits::session::{AfterPublish, Reply, State};
 use bitsd::bits::session_id::SessionId;
 use bitsd::http::path::UploadPath;
 use bitsd::vault::record::{Answered, Frames, Life, Record};
 
-use support::client::{Client, PROTOCOL, fragment};
+use support::client::{Client, PROTOCOL, SESSION_NOT_FOUND, fragment};
 use support::host::{Tmpfs, folder_and_root};
 use support::journal::{self, session_id};
 use support::program::free_address;
@@ -240,6 +240,60 @@ fn a_full_disk_at_a_start_takes_nothing_back_of_what_a_clean_stop_has_made_safe(
     server.assert_file("half", 1, 1000);
 }
 
+/// Goal: a part that a start sets aside, since it cannot believe it, is not taken for one that got
+/// its name, also if the server is killed before the journals of that start are there. Method: the
+/// journal that was there before is put back in their place.
+#[test]
+fn what_was_set_aside_while_it_was_published_is_never_called_published() {
+    let total = RECEIVED;
+    for (boot, come) in [
+        // With `durability = "none"`, after a power cut.
+        (1, COME),
+        // Somebody has added to it.
+        (this_boot(), "xxxx"),
+    ] {
+        let (_folder, root) = folder_and_root();
+        let work = root.join(".bitsd");
+        fs::create_dir_all(&work).unwrap();
+        journal::leave(&work, 1, |number| Record {
+            state: State::Closing {
+                total,
+                then: AfterPublish::End,
+                told: None,
+            },
+            durable: 0,
+            boot_id: boot,
+            ..journal::begun(&work, number, "a.bin", come, total)
+        });
+        let before = journals(&work).remove(0);
+        let journaled = fs::read(&before).unwrap();
+        let flags = ["--durability", "none"];
+        let mut server = Server::on(&root, Settings::default().flags(&flags));
+        server.wait_for_log("event=file_set_aside");
+        for start in ["whole", "cut short"] {
+            let mut client = Client::new(server.address(), "/a.bin");
+            client.adopt(&session_id(0).to_string());
+            client.close().assert(500, Some(SESSION_NOT_FOUND));
+            assert!(!root.join("a.bin").exists(), "{start}");
+            server.kill9();
+            for journal in journals(&work) {
+                fs::remove_file(journal).unwrap();
+            }
+            fs::write(&before, &journaled).unwrap();
+            server = Server::on(&root, Settings::default().flags(&flags));
+        }
+        let aside = work.join(format!("{}.part.aside", session_id(0).plain()));
+        assert_eq!(fs::read_to_string(aside).unwrap(), come);
+        assert!(!server.log().contains("parts_missing"), "{}", server.log());
+    }
+}
+
+/// As records have it.
+fn this_boot() -> u128 {
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    u128::from_str_radix(&boot.trim().replace('-', ""), 16).unwrap()
+}
+
 /// Goal: what version 0.1.0 left is gone on with. Method: the journal that a server of that version
 /// wrote before `kill -9`, with the parts that stood beside it then. In the boot that its records
 /// name all that was written counts, and in another one only what was synced.
@@ -390,12 +444,8 @@ fn what_is_left_of_a_create_without_an_ack_is_removed() {
     assert!(!server.log().contains("set aside"), "{}", server.log());
 }
 
-/// Goal: the start is fast, its listener answers meanwhile, nothing on disk can stop it. Method:
-/// all files are written by the test; the port is known beforehand, so that it can be asked while
-/// the server says nothing yet. The first start is one after a power cut, the second one after
-/// `kill -9`. The simulator found it: with `durability = "none"` an empty upload has no byte by
-/// which one could tell that nothing was synced, and a reply that a power cut had torn was served
-/// as whole.
+/// The simulator found it: with `durability = "none"` an empty upload has no byte by which one could
+/// tell that nothing was synced, and a reply that a power cut had torn was served as whole.
 #[test]
 fn a_reply_that_was_never_synced_is_not_served_after_a_power_cut() {
     for (is_safe, expected) in [(true, 200), (false, 404)] {
@@ -452,6 +502,10 @@ fn a_reply_that_was_never_synced_is_not_served_after_a_power_cut() {
     }
 }
 
+/// Goal: the start is fast, its listener answers meanwhile, nothing on disk can stop it. Method:
+/// all files are written by the test; the port is known beforehand, so that it can be asked while
+/// the server says nothing yet. The first start is one after a power cut, the second one after
+/// `kill -9`.
 #[test]
 fn many_sessions_are_read_back_in_time_while_clients_wait() {
     let asked = std::env::var(SESSIONS_KEY).ok();

@@ -162,9 +162,11 @@ pub fn what_it_holds(folder: &WorkFolder) -> io::Result<Holds> {
     let mut holds = Holds::Nothing;
     for name in folder.names()? {
         let found = match names::parse_name(&name) {
-            WorkName::Ours | WorkName::Misspelt | WorkName::OfFileSystem | WorkName::Foreign => {
-                Holds::Nothing
-            }
+            WorkName::Aside(_)
+            | WorkName::Ours
+            | WorkName::Misspelt
+            | WorkName::OfFileSystem
+            | WorkName::Foreign => Holds::Nothing,
             WorkName::Journal { .. } => match folder.stat(&name)? {
                 Some(journal) if journal.st_size > 0 => Holds::Records,
                 _ => Holds::Nothing,

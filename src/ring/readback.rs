@@ -44,7 +44,18 @@ pub fn read(
         shelves.iter().map(move |shelf| shelf.stat(&name))
     };
     let is_empty = |id| parts(id).any(|stat| matches!(stat, Ok(Some(stat)) if stat.st_size == 0));
-    let is_gone = |id| !misses_a_shelf && parts(id).all(|stat| matches!(stat, Ok(None)));
+    let was_set_aside = |id| {
+        let aside = names::asides(&names::part_name(id)).next();
+        let is_there = |aside: &String| {
+            let mut stats = shelves.iter().map(|shelf| shelf.stat(aside));
+            stats.any(|stat| !matches!(stat, Ok(None)))
+        };
+        aside.is_some_and(|aside| is_there(&aside))
+    };
+    let is_gone = |id| {
+        let is_nowhere = || parts(id).all(|stat| matches!(stat, Ok(None)));
+        !misses_a_shelf && is_nowhere() && !was_set_aside(id)
+    };
     // A shelf is on the file system of its roots.
     let sync_names = || {
         let mut synced = shelves

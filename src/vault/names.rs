@@ -4,8 +4,10 @@ use crate::bits::session_id::SessionId;
 
 /// Name of the file that holds the bytes of a session.
 pub fn part_name(id: SessionId) -> String {
-    format!("{}.part", id.plain())
+    format!("{}{PART_SUFFIX}", id.plain())
 }
+
+const PART_SUFFIX: &str = ".part";
 
 /// Name of the file that holds the reply to a session's upload.
 pub fn reply_name(id: SessionId) -> String {
@@ -61,12 +63,14 @@ pub enum WorkName {
     Digest(SessionId),
     /// What an object store knows of the file of a session.
     Note(SessionId),
+    /// The bytes of a session, set aside by a former start.
+    Aside(SessionId),
     /// Records of sessions.
     Journal {
         /// Later starts have higher ones.
         generation: u64,
     },
-    /// A note of the server, or a file that was set aside before.
+    /// A note of the server, or another file that was set aside before.
     Ours,
     /// Nothing that we would have made, but nearly: an id or a number that is spelled otherwise,
     /// before one of our endings; or a number that we never come to.
@@ -99,7 +103,10 @@ impl NamesOf {
             | (Self::OfShard { index: 0, .. }, WorkName::Misspelt) => true,
             (
                 Self::OfShard { index, count },
-                WorkName::Part(id) | WorkName::Reply(id) | WorkName::Digest(id),
+                WorkName::Part(id)
+                | WorkName::Reply(id)
+                | WorkName::Digest(id)
+                | WorkName::Aside(id),
             ) => id.shard(count) == index,
             _ => false,
         }
@@ -171,8 +178,11 @@ pub fn parse_name(name: &str) -> WorkName {
         TRIAL_NAME,
     ];
     let is_note = notes.contains(&name_itself) || is_half_note(name);
-    if is_note || name_itself.ends_with(ASIDE_SUFFIX) {
+    if is_note {
         return WorkName::Ours;
+    }
+    if let Some(whole) = name_itself.strip_suffix(ASIDE_SUFFIX) {
+        return parse_aside(whole);
     }
     if is_of_file_system(name) {
         return WorkName::OfFileSystem;
@@ -202,6 +212,15 @@ pub fn parse_name(name: &str) -> WorkName {
     })
 }
 
+/// What was set aside, by its name without that ending; all but the first have a number.
+fn parse_aside(whole: &str) -> WorkName {
+    let numbered = whole.rsplit_once('.');
+    let first = numbered.filter(|(_, number)| number.parse::<usize>().is_ok());
+    let name = first.map_or(whole, |(name, _)| name);
+    let id = name.strip_suffix(PART_SUFFIX).map(SessionId::parse_plain);
+    id.flatten().map_or(WorkName::Ours, WorkName::Aside)
+}
+
 fn parse_journal_stem(stem: &str) -> Option<(u64, usize)> {
     let (generation, shard) = stem.split_once('-')?;
     Some((
@@ -219,7 +238,9 @@ mod tests {
         let of = |index| NamesOf::OfShard { index, count: 3 };
         for number in 0..100 {
             let id = SessionId::from_u128(number << 100 | number);
-            for name in [part_name(id), reply_name(id), digest_name(id)] {
+            let aside = asides(&part_name(id)).nth(usize::try_from(number).unwrap());
+            let names = [part_name(id), reply_name(id), digest_name(id)];
+            for name in names.into_iter().chain(aside) {
                 let shards: Vec<_> = (0..3).filter(|&index| of(index).has(&name)).collect();
                 assert_eq!(shards, [id.shard(3)], "{name}");
                 assert!(!NamesOf::Journals.has(&name));
@@ -230,6 +251,24 @@ mod tests {
         assert!(NamesOf::Journals.has(&journal) && !of(0).has(&journal));
         for name in ["lock", "lost+found", "letter"] {
             assert!(!of(0).has(name) && !NamesOf::Journals.has(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn whose_bytes_were_set_aside_is_in_the_name() {
+        let id = SessionId::from_u128(7);
+        for aside in asides(&part_name(id)) {
+            assert_eq!(parse_name(&aside), WorkName::Aside(id), "{aside}");
+        }
+        let others = [
+            CLEAN_NAME.to_owned(),
+            format!("{}.aside", reply_name(id)),
+            format!("{}.aside", journal_name(1, 0)),
+            format!("{}.1.2.aside", part_name(id)),
+            "1.part.aside".to_owned(),
+        ];
+        for name in others {
+            assert_eq!(parse_name(&name), WorkName::Ours, "{name}");
         }
     }
 

@@ -170,7 +170,7 @@ pub struct Room<'a> {
     pub bytes_max: u64,
     /// Whether the part of a session is there, and empty.
     pub is_empty: &'a dyn Fn(SessionId) -> bool,
-    /// Whether it is known that there is none.
+    /// Whether it is known that there is none, and that none was set aside.
     pub is_gone: &'a dyn Fn(SessionId) -> bool,
     /// Makes all names durable that files have; whether that succeeded. A session that is about to
     /// name its file is synced by its own name else.

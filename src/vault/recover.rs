@@ -21,7 +21,7 @@ use super::destination;
 use super::disk::{Disk, File as _, Place, ReplyStat, Shelf, WorkStat};
 use super::journal::Kept;
 use super::keep::Keep;
-use super::names::{self, ASIDE_SUFFIX, NamesOf, WorkName};
+use super::names::{self, NamesOf, WorkName};
 use super::owed::{EventTargets, Owed};
 use super::readback::{Damaged, Dealt, Newest};
 use super::record::Record;
@@ -89,7 +89,11 @@ pub async fn recover<D: Disk>(
         damaged,
         is_stop_believed,
     } = dealt;
-    let Listed { parts, replies } = list(&*store.disk, owner).await?;
+    let Listed {
+        parts,
+        replies,
+        asides,
+    } = list(&*store.disk, owner).await?;
     let is_damaged = !damaged.is_empty();
     let is_unknown = |id: &&SessionId| is_damaged && !told.contains_key(id);
     let unknown = replies.keys().filter(is_unknown).copied().collect();
@@ -99,6 +103,7 @@ pub async fn recover<D: Disk>(
         is_damaged,
         is_stop_believed,
         replies,
+        asides,
         unknown,
         sessions: Vec::new(),
         orphans: (0, 0),
@@ -172,7 +177,9 @@ struct Recovery<'a, D: Disk> {
     is_stop_believed: bool,
     /// Replies that no session was found for so far.
     replies: BTreeMap<SessionId, Shelf>,
-    /// Those of them whose session may be in the damage.
+    /// Sessions of which a former start has set a part aside.
+    asides: BTreeSet<SessionId>,
+    /// Those replies whose session may be in the damage.
     unknown: BTreeSet<SessionId>,
     sessions: Vec<Restored>,
     /// Parts without a record that held bytes, and these bytes.
@@ -213,7 +220,8 @@ impl<D: Disk> Recovery<'_, D> {
             sequence,
             part: None,
         };
-        if disk.misses_a_shelf() && !has_ended && !self.has_its_name(&case).await {
+        let may_be_away = disk.misses_a_shelf() && !has_ended && !self.was_set_aside(&case);
+        if may_be_away && !self.has_its_name(&case).await {
             return self.leave_waiting(case);
         }
         self.settle(case).await;
@@ -301,7 +309,7 @@ impl<D: Disk> Recovery<'_, D> {
             }
             Verdict::Forget | Verdict::LookUp => match case.part {
                 Some(_) => self.remove(case.id, case.shelf, &name).await,
-                None => self.miss(&case, &name).await,
+                None => self.miss(&case),
             },
             Verdict::SetAside(why) => set_aside(disk, case.shelf, &name, why).await,
         }
@@ -314,6 +322,7 @@ impl<D: Disk> Recovery<'_, D> {
             record: &case.record,
             may_be_outdated: self.is_damaged,
             part: case.part.map(|part| part.bytes),
+            was_set_aside: self.was_set_aside(case),
             survived: self.survived(&case.record, Some(case.shelf)),
             destination: match place {
                 Some(_) if location.objects.is_some() && !case.is_named() => Destination::Store,
@@ -344,16 +353,17 @@ impl<D: Disk> Recovery<'_, D> {
         missing::should_be_there(&case.record, self.survived(&case.record, Some(case.shelf)))
     }
 
+    /// Whether a start that did not come to its end has set the part of a session aside: it told
+    /// of it, and the journals that would say so were not all there yet.
+    fn was_set_aside(&self, case: &Case) -> bool {
+        case.part.is_none() && self.asides.contains(&case.id)
+    }
+
     /// Nobody can go on with a session whose part is gone.
-    async fn miss(&mut self, case: &Case, name: &str) {
-        let disk = &*self.store.disk;
+    fn miss(&mut self, case: &Case) {
         // In the damage may stand that it ended.
-        if !self.is_damaged && self.should_be_there(case) {
-            // By a start that did not come to its end: that was told then.
-            let aside = format!("{name}{ASIDE_SUFFIX}");
-            if !matches!(disk.stat(case.shelf, &aside).await, Ok(Some(_))) {
-                self.count_missing(case);
-            }
+        if !self.is_damaged && !self.was_set_aside(case) && self.should_be_there(case) {
+            self.count_missing(case);
         }
     }
 

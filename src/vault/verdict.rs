@@ -22,6 +22,8 @@ pub struct Evidence<'a> {
     pub may_be_outdated: bool,
     /// Length of its part; `None` if there is none.
     pub part: Option<u64>,
+    /// There is none, because a start that did not come to its end has set it aside.
+    pub was_set_aside: bool,
     /// Everything that was written in the boot of the record is still there.
     pub survived: bool,
     /// Where it is to go, and what stands there, as far as that was looked at.
@@ -69,6 +71,7 @@ pub enum Verdict {
 const TOO_LONG: &str = "longer than its record allows";
 const TOO_SHORT: &str = "shorter than what was synced";
 const OTHER_LENGTH: &str = "not as long as its record says";
+const MAYBE_TORN: &str = "it was about to be published, and not synced when the power went";
 /// Why the bytes of a session are put aside that has no record, or perhaps not the newest.
 pub const IN_THE_DAMAGE: &str = "its record may be in the damaged part of a journal";
 
@@ -145,6 +148,9 @@ fn after_power_cut(evidence: &Evidence<'_>, bytes: u64) -> Verdict {
             total,
         }),
         state if durable == state.received() && bytes == durable => Verdict::GoOn(state),
+        // If it went, and the process with it before the new journals are there, the next start
+        // would take it for published: in this state only the rename takes a part away.
+        State::Closing { .. } => Verdict::SetAside(MAYBE_TORN),
         // `durability = "none"`: nobody knows what the part holds.
         _ => Verdict::Forget,
     }
@@ -158,6 +164,10 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
         destination,
         ..
     } = *evidence;
+    let has_ended = matches!(record.state, State::Gone(_) | State::Published { .. });
+    if evidence.was_set_aside && !has_ended {
+        return Verdict::Forget;
+    }
     if destination == Destination::Nowhere {
         // Nobody can ask for it any more, but who is owed an event of it.
         return match (&record.owed, record.state) {
@@ -180,7 +190,7 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
         {
             Verdict::Forget
         }
-        // Only the rename takes a part away in this state. After a power cut it is there, or the
+        // Only the rename takes a part away in this state, or a start that sets it aside. After a power cut it is there, or the
         // part would be.
         closing @ State::Closing { then, .. } => {
             let state = match then {

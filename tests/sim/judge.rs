@@ -276,6 +276,7 @@ impl Judge {
             WorkName::Reply(id) => id,
             WorkName::Digest(_)
             | WorkName::Note(_)
+            | WorkName::Aside(_)
             | WorkName::Journal { .. }
             | WorkName::Ours
             | WorkName::Misspelt

@@ -229,7 +229,9 @@ fn refuse_not_ours(folder: &WorkFolder, purpose: Purpose) -> Result<(), LaunchEr
     let is_looked_at = |name: &str| match parse_name(name) {
         WorkName::Part(_) => purpose == Purpose::Check,
         WorkName::Ours => name == CLEAN_NAME || !name.ends_with(ASIDE_SUFFIX),
-        WorkName::Misspelt | WorkName::OfFileSystem | WorkName::Foreign => false,
+        WorkName::Aside(_) | WorkName::Misspelt | WorkName::OfFileSystem | WorkName::Foreign => {
+            false
+        }
         WorkName::Journal { .. } | WorkName::Reply(_) | WorkName::Digest(_) | WorkName::Note(_) => {
             true
         }

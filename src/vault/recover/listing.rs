@@ -1,6 +1,6 @@
 //! What stands on the shelves when a server starts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::aside::set_aside;
@@ -21,6 +21,8 @@ pub(super) struct Listed {
     pub(super) parts: BTreeMap<SessionId, Shelf>,
     /// Replies to them, and where they are.
     pub(super) replies: BTreeMap<SessionId, Shelf>,
+    /// Sessions of which a former start has set a part aside.
+    pub(super) asides: BTreeSet<SessionId>,
 }
 
 /// Looks through them. What nobody knows is set aside; of digest files that were on their way
@@ -40,6 +42,10 @@ pub(super) async fn list<D: Disk>(disk: &D, owner: &Owner<'_>) -> io::Result<Lis
             let (ids, id) = match names::parse_name(&name) {
                 WorkName::Part(id) => (&mut listed.parts, id),
                 WorkName::Reply(id) => (&mut listed.replies, id),
+                WorkName::Aside(id) => {
+                    listed.asides.insert(id);
+                    continue;
+                }
                 WorkName::Digest(id) => {
                     // Where its session is not settled it is made anew.
                     if let Err(error) = disk.remove(shelf, &name).await {

@@ -93,13 +93,14 @@ fn each_combination(mut check: impl FnMut(&Evidence<'_>)) -> usize {
             let record = record(state, durable, is_safe);
             for part in [None, Some(0), Some(4), Some(7), Some(TOTAL), Some(12)] {
                 for destination in destinations {
-                    for bits in 0..16 {
+                    for bits in 0..32 {
                         let bit = |number: u32| bits >> number & 1 == 1;
                         count += 1;
                         check(&Evidence {
                             record: &record,
                             may_be_outdated: bit(0),
                             part,
+                            was_set_aside: bit(4) && part.is_none(),
                             survived: bit(1),
                             destination,
                             is_synced: bit(2),
@@ -169,6 +170,7 @@ fn no_verdict_breaks_the_contract() {
         );
         if is_published && !was_told {
             assert_eq!(evidence.part, None, "{evidence:?}");
+            assert!(!evidence.was_set_aside, "{evidence:?}");
             let is_seen = evidence.destination == OURS;
             assert!(
                 is_seen || matches!(state, State::Closing { .. }),
@@ -192,7 +194,7 @@ fn no_verdict_breaks_the_contract() {
             assert_eq!(evidence.part, None);
         }
     });
-    assert_eq!(count, states().len() * 6 * 6 * 9 * 16);
+    assert_eq!(count, states().len() * 6 * 6 * 9 * 32);
 }
 
 /// The kinds of states, as the rows of the table name them.
@@ -290,13 +292,19 @@ const TABLE: &[(&str, Test, &str)] = &[
         |e| e.part == Some(TOTAL) && e.record.durable == TOTAL,
         "go on",
     ),
+    ("closing publishing", |e| e.part.is_some(), "aside: other"),
     (
-        "sealed notified referred denied closing publishing published",
+        "sealed notified referred denied published",
         |e| e.part.is_some(),
         "forget",
     ),
     ("gone", |e| e.part.is_some(), "ended"),
     // There is none.
+    (
+        "new receiving sealed notified referred denied closing publishing",
+        |e| e.was_set_aside,
+        "forget",
+    ),
     (
         "new receiving sealed notified referred denied closing publishing published gone",
         |e| e.destination == Destination::Nowhere,
@@ -373,6 +381,7 @@ fn what_goes_on_knows_where_it_stands() {
         record: &record,
         may_be_outdated: false,
         part: Some(7),
+        was_set_aside: false,
         survived: true,
         destination: Destination::Unseen,
         is_synced: true,
@@ -432,6 +441,7 @@ fn a_session_that_is_not_settled_goes_on_though_its_file_is_published() {
                 record: &record,
                 may_be_outdated: false,
                 part: None,
+                was_set_aside: false,
                 survived,
                 destination: OURS,
                 is_synced: true,
@@ -462,6 +472,7 @@ fn what_no_record_says_that_a_store_has_is_not_published() {
                 record: &record,
                 may_be_outdated: false,
                 part: None,
+                was_set_aside: false,
                 survived,
                 destination: Destination::Store,
                 is_synced: true,
