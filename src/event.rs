@@ -348,7 +348,7 @@ pub enum Event<'a> {
         /// That of the file.
         sha256: [u8; 32],
     },
-    /// A newer connection took a session from a stalled one.
+    /// A newer connection took a session from one that was at work on it.
     SessionTakenOver {
         session: SessionId,
         /// The number under which its location is counted.

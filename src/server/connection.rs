@@ -201,8 +201,9 @@ impl<F: Floor> Connection<F> {
 }
 
 impl<F: Floor> Holder for Connection<F> {
-    fn stop(&self) {
+    fn stop(&self) -> bool {
         self.hang_up();
+        true
     }
 
     fn look_up(&self) {

@@ -41,7 +41,9 @@ pub struct Held<W: World> {
 struct Nobody;
 
 impl Holder for Nobody {
-    fn stop(&self) {}
+    fn stop(&self) -> bool {
+        false
+    }
 }
 
 impl<W: World> Drop for Held<W> {
@@ -75,7 +77,7 @@ impl<W: World> Held<W> {
             // for the next start.
             return Err(Superseded);
         }
-        if entered == Entered::TakenOver {
+        if entered == Entered::TookOver {
             let series = shard.location(&session.path).series;
             let session = session.id;
             (shard.world).emit(Event::SessionTakenOver { session, series });

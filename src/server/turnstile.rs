@@ -17,8 +17,9 @@ use crate::vault::disk::Millis;
 
 /// Something that can be told to stop what it does and leave.
 pub trait Holder: 'static {
-    /// Stop soon; called at most a few times, from another task of the same shard.
-    fn stop(&self);
+    /// Stop soon; called at most a few times, from another task of the same shard. Whether it is a
+    /// connection, which ends by that: what the shard does for itself is only waited for.
+    fn stop(&self) -> bool;
 
     /// An order waits for the session: what waits for more may come back with what it has.
     fn look_up(&self) {}
@@ -71,8 +72,10 @@ pub struct Pass {
 pub enum Entered {
     /// Nobody was there.
     Free,
-    /// The holder before was stopped.
-    TakenOver,
+    /// Whoever was there was no connection, or was about to leave.
+    Waited,
+    /// The connection before was stopped.
+    TookOver,
 }
 
 impl Turnstile {
@@ -116,10 +119,12 @@ impl Turnstile {
         }
         let place = self.queue(None);
         let current = self.inner.borrow().holder.clone();
-        if let Some(current) = current {
-            current.stop();
-        }
-        self.await_turn(place, holder).await
+        let entered = match current.is_some_and(|current| current.stop()) {
+            true => Entered::TookOver,
+            false => Entered::Waited,
+        };
+        let pass = self.await_turn(place, holder).await?;
+        Ok((pass, entered))
     }
 
     /// Enters again when the order is carried out that this one has left for.
@@ -141,8 +146,7 @@ impl Turnstile {
             return Err(Superseded);
         }
         let place = self.queue(None);
-        let (pass, _) = self.await_turn(place, holder).await?;
-        Ok(pass)
+        self.await_turn(place, holder).await
     }
 
     /// Enters by an order, when whoever is there has left by itself. Whoever waits no more drops
@@ -164,8 +168,7 @@ impl Turnstile {
         if let Some(current) = current {
             current.look_up();
         }
-        let (pass, _) = self.await_turn(place, holder).await?;
-        Ok(pass)
+        self.await_turn(place, holder).await
     }
 
     /// Whether an order waits.
@@ -182,7 +185,7 @@ impl Turnstile {
         self: &Rc<Self>,
         place: Place<'_>,
         holder: Rc<dyn Holder>,
-    ) -> Result<(Pass, Entered), Superseded> {
+    ) -> Result<Pass, Superseded> {
         poll_fn(|context| {
             let mut inner = self.inner.borrow_mut();
             match &mut inner.waiter {
@@ -200,12 +203,9 @@ impl Turnstile {
             Poll::Ready(Ok(()))
         })
         .await?;
-        Ok((
-            Pass {
-                turnstile: Rc::clone(self),
-            },
-            Entered::TakenOver,
-        ))
+        Ok(Pass {
+            turnstile: Rc::clone(self),
+        })
     }
 
     /// Takes the only place in the queue and sends away whoever had it.
@@ -259,8 +259,9 @@ mod tests {
     }
 
     impl Holder for Client {
-        fn stop(&self) {
+        fn stop(&self) -> bool {
             self.stopped.set(self.stopped.get() + 1);
+            true
         }
 
         fn look_up(&self) {
@@ -287,7 +288,26 @@ mod tests {
         let Poll::Ready(Ok((_pass, entered))) = poll(second) else {
             panic!("the way was free")
         };
-        assert_eq!(entered, Entered::TakenOver);
+        assert_eq!(entered, Entered::TookOver);
+    }
+
+    #[test]
+    fn who_waits_for_the_shard_itself_takes_nothing_over() {
+        struct Janitor;
+        impl Holder for Janitor {
+            fn stop(&self) -> bool {
+                false
+            }
+        }
+        let turnstile = Turnstile::new();
+        let pass = turnstile.try_enter(Rc::new(Janitor)).unwrap();
+        let mut first = pin!(turnstile.enter(Rc::new(Client::default())));
+        assert!(poll(first.as_mut()).is_pending());
+        drop(pass);
+        let Poll::Ready(Ok((_pass, entered))) = poll(first) else {
+            panic!("the way was free")
+        };
+        assert_eq!(entered, Entered::Waited);
     }
 
     #[test]
