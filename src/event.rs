@@ -74,7 +74,7 @@ pub enum Hangup {
     BodyStalled,
     /// A newer connection took the session over.
     TakenOver,
-    /// The server is stopping.
+    /// The server is stopping, and waits for it no longer.
     Draining,
     /// Idle, when others needed its place.
     Crowded,
@@ -129,7 +129,7 @@ pub enum Event<'a> {
     Connected { peer: SocketAddr },
     /// A connection was refused because the shard holds as many as it may.
     ConnectionRefused { peer: SocketAddr },
-    /// We ended a connection.
+    /// A connection has left that we ended.
     HungUp { peer: SocketAddr, why: Hangup },
     /// The shard did one thing for so long that nobody else had a turn.
     Stalled {

@@ -47,7 +47,7 @@ pub struct Connection<F: Floor> {
     pub patience: Patience,
     /// What it may do before others have their turn.
     pub budget: Budget,
-    is_hung_up: Cell<bool>,
+    hung_up: Cell<Option<Hangup>>,
     is_leaving: Cell<bool>,
     is_fast: Cell<bool>,
     /// The session whose file may be open for this connection.
@@ -67,7 +67,7 @@ impl<F: Floor> Connection<F> {
             wire: Rc::new(wire),
             patience: Patience::new(now),
             budget: Budget::default(),
-            is_hung_up: Cell::new(false),
+            hung_up: Cell::new(None),
             is_leaving: Cell::new(false),
             is_fast: Cell::new(false),
             session: Cell::new(None),
@@ -144,7 +144,12 @@ impl<F: Floor> Connection<F> {
 
     /// Whether we ended it.
     pub fn is_hung_up(&self) -> bool {
-        self.is_hung_up.get()
+        self.hung_up().is_some()
+    }
+
+    /// Why we ended it, if we did.
+    pub(super) fn hung_up(&self) -> Option<Hangup> {
+        self.hung_up.get()
     }
 
     /// Whether its bytes come fast enough to deserve a body block.
@@ -159,7 +164,7 @@ impl<F: Floor> Connection<F> {
 
     /// Why it should be ended now, if it should. Hurries a read that is only slow.
     pub fn overdue(&self, now: Millis, limits: &Limits, is_draining: bool) -> Option<Hangup> {
-        if self.is_hung_up.get() {
+        if self.is_hung_up() {
             return None;
         }
         let taken = || self.wire.taken();
@@ -193,16 +198,16 @@ impl<F: Floor> Connection<F> {
         self.wire.finish();
     }
 
-    /// Ends it; whatever is pending on it returns.
-    pub fn hang_up(&self) {
-        self.is_hung_up.set(true);
+    /// Ends it; whatever is pending on it returns. The first reason is told when it has left.
+    pub fn hang_up(&self, why: Hangup) {
+        self.hung_up.set(self.hung_up().or(Some(why)));
         self.wire.shutdown();
     }
 }
 
 impl<F: Floor> Holder for Connection<F> {
     fn stop(&self) -> bool {
-        self.hang_up();
+        self.hang_up(Hangup::TakenOver);
         true
     }
 

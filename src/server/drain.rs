@@ -18,6 +18,7 @@ use super::connection::Connection;
 use super::floor::{Wire as _, World};
 use super::patience::{FAREWELL_DRAIN_MS, Waiting};
 use super::shard::{Newcomers, Phase, Shard};
+use crate::event::Hangup;
 use crate::vault::disk::Millis;
 
 /// A client that goes on has sent its next request so long after the answer, in milliseconds.
@@ -61,7 +62,7 @@ impl<W: World> Shard<W> {
                 // It has come, and is about to be read.
                 Parting::Leave if connection.wire.has_unread() => {}
                 Parting::Leave => connection.leave(now),
-                Parting::HangUp => connection.hang_up(),
+                Parting::HangUp => connection.hang_up(Hangup::Draining),
             }
         }
     }

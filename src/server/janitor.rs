@@ -77,9 +77,7 @@ impl<W: World> Shard<W> {
             let overdue = connection.overdue(now, &limits, is_draining);
             let overdue = overdue.or_else(|| self.keeps_order_waiting(connection, now));
             if let Some(why) = overdue {
-                let peer = connection.peer();
-                self.world.emit(Event::HungUp { peer, why });
-                connection.hang_up();
+                connection.hang_up(why);
             } else if connection.should_part() {
                 connection.leave(now);
             } else if connection.should_rest(now) {

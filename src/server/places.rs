@@ -103,12 +103,11 @@ impl<W: World> Shard<W> {
                 continue;
             }
             has_made_room = true;
-            let (peer, why) = (connection.peer(), Hangup::Crowded);
-            self.world.emit(Event::HungUp { peer, why });
             connection.standing.set(Admission::MadeRoom);
             self.made_room.set(self.made_room.get() + 1);
-            self.crowd.borrow_mut().leave(crowd::client(peer));
-            connection.hang_up();
+            let client = crowd::client(connection.peer());
+            self.crowd.borrow_mut().leave(client);
+            connection.hang_up(Hangup::Crowded);
         }
         has_made_room
     }
@@ -124,17 +123,21 @@ impl<W: World> Shard<W> {
         let first = lingering.pop_front();
         let connections = self.connections.borrow();
         if let Some(connection) = first.and_then(|id| connections.get(&id)) {
-            connection.hang_up();
+            connection.hang_up(Hangup::NotClosed);
         }
     }
 
-    /// Takes a connection out of the tables.
+    /// Takes a connection out of the tables, and tells why if it was us who ended it.
     pub fn dismiss(&self, id: ConnectionId) {
         let mut connections = self.connections.borrow_mut();
         let Some(connection) = connections.remove(&id) else {
             return;
         };
         (self.world.metrics().connections).set(connections.len() as u64);
+        if let Some(why) = connection.hung_up() {
+            let peer = connection.peer();
+            self.world.emit(Event::HungUp { peer, why });
+        }
         match connection.standing.get() {
             Admission::Served => self
                 .crowd

@@ -21,7 +21,7 @@ use crate::auth::visitors::Visitors;
 use crate::bits::reply::Scarce;
 use crate::bits::session_id::SessionId;
 use crate::config::{Config, Durability, Limits, Location};
-use crate::event::Event;
+use crate::event::{Event, Hangup};
 use crate::http::head::HeadLimits;
 use crate::http::path::UploadPath;
 use crate::metrics::beginnings::Beginnings;
@@ -478,7 +478,7 @@ impl<W: World> Shard<W> {
     pub fn hang_up_all(&self) {
         self.is_over.set(true);
         for connection in self.connections.borrow().values() {
-            connection.hang_up();
+            connection.hang_up(Hangup::Draining);
         }
     }
 

@@ -16,8 +16,10 @@ pub fn mark(event: &Event<'_>, marks: &Marks) {
             Hangup::BodyStalled => "stalled body ended",
             Hangup::Crowded => "idle connection made room",
             Hangup::NotClosed => "did not close after its last answer",
+            Hangup::TakenOver => "connection ended by a newer one",
+            Hangup::Draining => "connection ended by the stop",
             // The wires here have no hands to shake.
-            Hangup::TakenOver | Hangup::Draining | Hangup::HandshakeTimeout => return,
+            Hangup::HandshakeTimeout => return,
         },
         Event::BadRequest { .. } => "bad head",
         Event::Refused { why, .. } => match why {

@@ -27,6 +27,8 @@ pub const REQUIRED: &[&str] = &[
     "close of an incomplete upload",
     "close repeated and answered alike",
     "close_notify in mid-body",
+    "connection ended by a newer one",
+    "connection ended by the stop",
     "connection refused",
     "create_dirs made folders",
     "cut in mid-body",
