@@ -1,4 +1,4 @@
-//! The session state machine: its states, events and decisions. Every transition of every session
+//! The session state machine: its states, steps and decisions. Every transition of every session
 //! is in `session/transitions.rs`.
 //!
 //! ```text
@@ -15,7 +15,10 @@
 //!                     │                                         Closing ──────────┘
 //!                     │                                            │ Published
 //!                     ▼                                            ▼
-//!   Cancel, Expire, Poison (any state) ──────► Gone ◄── Close ── Published
+//!   Cancel, Expire, Poison (but see below) ───► Gone ◄── Close ── Published
+//!
+//!   A file in Closing may have its name already. Into a folder, Cancel and Expire publish it. On its
+//!   way into a store Expire leaves it alone, and what was promised ends by Published only.
 //!
 //!   Where an application is told of each file (protocol.md 9.1), Sealed leads there by its answer:
 //!
@@ -26,7 +29,7 @@
 //!                                  again
 //! ```
 //!
-//! [`State::on`] takes a state and an event and gives the next state and one [`Decision`], which
+//! [`State::on`] takes a state and a step and gives the next state and one [`Decision`], which
 //! the flow in `server/` carries out. Nothing here knows files, sockets or the time. The states are
 //! those of MC-BUP 3.2.1.4 (protocol.md 7.1); `Gone` is a tombstone.
 
@@ -61,7 +64,7 @@ pub enum State {
     /// The file is being given its name.
     Closing {
         total: u64,
-        /// What the client is waiting for.
+        /// What follows when it has it.
         then: AfterPublish,
         /// The reply of the application that asked for it; `None` if there was none to ask.
         told: Option<Reply>,
@@ -87,15 +90,15 @@ pub enum Reply {
     Elsewhere,
 }
 
-/// What asked for a publication.
+/// What follows when a file has got its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AfterPublish {
-    /// By Close-Session: the session ends.
+    /// Close-Session is answered, and the session ends.
     End,
-    /// By the last fragment: Close-Session is still to come.
+    /// The last fragment is answered; Close-Session is still to come.
     AwaitClose,
-    /// By Close-Session, which was acknowledged already: the session ends when an object store has
-    /// the file, however long that takes.
+    /// The session ends and nobody is answered: Close-Session was acknowledged when the file was
+    /// durable here, and an object store gets it, however long that takes.
     Promised,
 }
 
@@ -138,7 +141,7 @@ impl Ending {
     }
 }
 
-/// Something that happens to a session. Events of one session never overlap in time.
+/// Something that happens to a session. Steps of one session never overlap in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A fragment of the file is offered; its body has not been read.
@@ -185,7 +188,7 @@ pub enum Decision {
     Nothing,
     /// Read the body: drop `skip` bytes, append the rest at `at`; then [`Step::FragmentEnded`].
     Store(StorePlan),
-    /// Goodbye a fragment with the watermark; an unread body is dropped.
+    /// Answer a fragment with the watermark; an unread body is dropped.
     AckFragment {
         /// The next offset expected.
         received: u64,
@@ -207,17 +210,17 @@ pub enum Decision {
         /// The answer to the client, if one is waiting.
         answer: Goodbye,
     },
-    /// Goodbye; no file is touched.
+    /// Answer; no file is touched.
     Say(Goodbye),
     Refuse(Refusal),
 }
 
-/// The answers that end a session.
+/// What is said to whoever asked for the end of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goodbye {
-    /// Nobody is waiting.
+    /// Nothing: no client asked for it.
     Nobody,
-    /// 200 to a Close-Session.
+    /// 200 to a Close-Session; a file that is promised to a store goes there after it.
     Closed,
     /// To a Close-Session, the 403 of the application.
     Denied,
@@ -346,9 +349,9 @@ impl State {
         }
     }
 
-    /// Whether `event` may be given to this state at all; the others are our own mistakes.
-    pub fn admits(self, event: Step) -> bool {
-        match event {
+    /// Whether `step` may be given to this state at all; the others are our own mistakes.
+    pub fn admits(self, step: Step) -> bool {
+        match step {
             Step::Fragment(_)
             | Step::EmptyFile
             | Step::Close

@@ -27,26 +27,26 @@ pub enum Done {
 }
 
 impl<W: World> Held<W> {
-    /// Gives an event that no body follows to the state machine, and carries out what it decides.
-    pub async fn answer(&mut self, event: Step) -> Heard {
-        match self.carry_out(event).await {
+    /// Gives a step that no body follows to the state machine, and carries out what it decides.
+    pub async fn answer(&mut self, step: Step) -> Heard {
+        match self.carry_out(step).await {
             Done::Answered(reply) => reply,
-            // No event but a fragment asks for a body, and here none can come.
+            // No step but a fragment asks for a body, and here none can come.
             Done::Store(_) => Err(Refusal::SessionNotFound),
         }
     }
 
-    /// Gives an event to the state machine, and carries out what it decides. What needs a record
+    /// Gives a step to the state machine, and carries out what it decides. What needs a record
     /// first becomes true when that is written.
-    pub async fn carry_out(&mut self, event: Step) -> Done {
-        if event == Step::Cancel
+    pub async fn carry_out(&mut self, step: Step) -> Done {
+        if step == Step::Cancel
             && let Err(refusal) = Box::pin(self.note_made_object()).await
         {
             return Done::Answered(Err(refusal));
         }
-        let (mut from, mut event) = (self.state(), event);
+        let (mut from, mut step) = (self.state(), step);
         loop {
-            let (next, decision) = self.decide(from, event);
+            let (next, decision) = self.decide(from, step);
             if matches!(decision, Decision::Say(_) | Decision::AckFragment { .. })
                 && let Err(error) = self.make_sure().await
             {
@@ -55,7 +55,7 @@ impl<W: World> Held<W> {
                 }
                 return Done::Answered(Err(self.fail(error).await));
             }
-            if self.must_settle(from, event, &decision)
+            if self.must_settle(from, step, &decision)
                 && let Err(refusal) = Box::pin(self.settle(from, &decision)).await
             {
                 return Done::Answered(Err(refusal));
@@ -96,7 +96,7 @@ impl<W: World> Held<W> {
                 }
             };
             match followed {
-                Ok(followed) => (from, event) = (next, followed),
+                Ok(followed) => (from, step) = (next, followed),
                 Err(refusal) => return Done::Answered(Err(refusal)),
             }
         }

@@ -30,15 +30,15 @@ impl<W: World> Held<W> {
     }
 
     /// Whether something is to be made before anybody is told of this. `from` is where the session
-    /// stood, and `event` led to the decision.
-    pub(super) fn must_settle(&mut self, from: State, event: Step, decision: &Decision) -> bool {
+    /// stood, and `step` led to the decision.
+    pub(super) fn must_settle(&mut self, from: State, step: Step, decision: &Decision) -> bool {
         match decision {
             Decision::Discard {
                 ending: Ending::Delivered,
                 ..
             } => self.shard.world.keeps_custody(),
             Decision::Say(_) | Decision::AckFragment { .. } => {
-                let has_name = event == Step::Published || matches!(from, State::Published { .. });
+                let has_name = step == Step::Published || matches!(from, State::Published { .. });
                 has_name && self.keep().is_unsettled()
             }
             _ => false,

@@ -278,15 +278,15 @@ impl<W: World> Held<W> {
         self.keep().harden(&shard.store, &file, received).await
     }
 
-    /// What the state machine says to an event; nothing is changed by it.
-    pub(super) fn decide(&self, from: State, event: Step) -> (State, Decision) {
+    /// What the state machine says to a step; nothing is changed by it.
+    pub(super) fn decide(&self, from: State, step: Step) -> (State, Decision) {
         let work = self.work.as_ref();
         let has_name = work.is_some_and(|work| work.keep.has_name() || work.keep.is_object());
         let mut rules = rules::of_session(&self.location, from, has_name);
         // Its client had bytes to send, though none was taken.
         let has_offers = work.is_some_and(|work| work.offers.has_any);
         rules.close_creates_empty_file &= !has_offers && !self.session.was_offered();
-        from.on(event, &rules)
+        from.on(step, &rules)
     }
 
     /// Goes over to a state that needs no record of its own: it is written already, or the part

@@ -1,4 +1,4 @@
-//! The transitions of a session: for each event the next state, and what is to be done.
+//! The transitions of a session: for each step the next state, and what is to be done.
 //!
 //! Every state is named in every function, so that a new one is a question to each.
 
@@ -9,15 +9,13 @@ use crate::bits::reply::Refusal;
 impl State {
     /// The next state, and what is to be done.
     #[must_use]
-    pub fn on(self, event: Step, rules: &Rules) -> (Self, Decision) {
-        match event {
+    pub fn on(self, step: Step, rules: &Rules) -> (Self, Decision) {
+        match step {
             Step::Fragment(range) => self.on_fragment(range, rules),
             Step::EmptyFile => self.on_empty_file(rules),
-            Step::Stored { .. } | Step::FragmentEnded | Step::Sealed => {
-                self.on_stored(event, rules)
-            }
-            Step::Notified { .. } | Step::Denied => self.on_answered(event, rules),
-            Step::Published | Step::PublishRefused | Step::Taken => self.on_published(event),
+            Step::Stored { .. } | Step::FragmentEnded | Step::Sealed => self.on_stored(step, rules),
+            Step::Notified { .. } | Step::Denied => self.on_answered(step, rules),
+            Step::Published | Step::PublishRefused | Step::Taken => self.on_published(step),
             Step::Close => self.on_close(rules),
             Step::Cancel => self.on_cancel(rules),
             Step::Expire => self.on_expire(rules),
@@ -56,11 +54,11 @@ impl State {
     }
 
     /// What the flow tells of bytes on their way to the disk; only while the file is not whole.
-    fn on_stored(self, event: Step, rules: &Rules) -> (Self, Decision) {
+    fn on_stored(self, step: Step, rules: &Rules) -> (Self, Decision) {
         let Self::Receiving { received, total } = self else {
-            self.never(event)
+            self.never(step)
         };
-        match event {
+        match step {
             Step::Stored { bytes } => {
                 let received = received + bytes;
                 assert!(
@@ -77,13 +75,13 @@ impl State {
                 assert!(total == Some(received), "sealed before its last byte");
                 Self::Sealed { total: received }.conclude(rules)
             }
-            _ => self.never(event),
+            _ => self.never(step),
         }
     }
 
     /// What the application said of a whole file.
-    fn on_answered(self, event: Step, rules: &Rules) -> (Self, Decision) {
-        match (self, event) {
+    fn on_answered(self, step: Step, rules: &Rules) -> (Self, Decision) {
+        match (self, step) {
             (Self::Sealed { total }, Step::Notified { copies, reply }) => Self::Notified {
                 total,
                 copies,
@@ -94,13 +92,13 @@ impl State {
                 Self::Denied { total },
                 Decision::Refuse(Refusal::denied(Some(total))),
             ),
-            _ => self.never(event),
+            _ => self.never(step),
         }
     }
 
     /// How a publication ended.
-    fn on_published(self, event: Step) -> (Self, Decision) {
-        match (self, event) {
+    fn on_published(self, step: Step) -> (Self, Decision) {
+        match (self, step) {
             (Self::Closing { total, then, .. }, Step::Published) => match then {
                 AfterPublish::End | AfterPublish::Promised => (
                     Self::Gone(Ending::Published),
@@ -126,7 +124,7 @@ impl State {
                 Step::PublishRefused,
             ) => (self, Decision::Nothing),
             (Self::Closing { .. }, Step::PublishRefused) => (self.unpublished(), Decision::Nothing),
-            _ => self.never(event),
+            _ => self.never(step),
         }
     }
 
@@ -247,8 +245,8 @@ impl State {
         }
     }
 
-    fn never(self, event: Step) -> ! {
-        panic!("{event:?} cannot happen in {self:?}: the flow is wrong")
+    fn never(self, step: Step) -> ! {
+        panic!("{step:?} cannot happen in {self:?}: the flow is wrong")
     }
 
     /// The publication of a file that is sealed, or that its application wants to have at its
