@@ -8,9 +8,9 @@
 
 use std::collections::BTreeMap;
 
-/// Wrong ones that cost nothing, without a right one that was looked at: somebody who mistypes, a
-/// task with an old password.
-pub const FREE: u32 = 10;
+/// From this wrong one on a client waits, without a right one that was looked at between them. Those
+/// before it cost nothing: somebody who mistypes, a task with an old password.
+pub const WAIT_FROM: u32 = 10;
 /// The first wait, in milliseconds; each further failure doubles it.
 pub const WAIT_MS_MIN: u64 = 1_000;
 /// The longest wait, in milliseconds.
@@ -45,7 +45,7 @@ impl Failures {
     }
 
     fn until_ms(self) -> u64 {
-        match self.count.checked_sub(FREE) {
+        match self.count.checked_sub(WAIT_FROM) {
             None => self.last_ms,
             Some(over) => {
                 let wait = WAIT_MS_MIN.checked_shl(over.min(16)).unwrap_or(WAIT_MS_MAX);
@@ -69,7 +69,7 @@ impl Throttle {
         let failures = self.clients.get(&client);
         let counted = failures.filter(|failures| !failures.are_forgotten(now_ms));
         let count = counted.map_or(0, |failures| failures.count);
-        under_way == 0 || count.saturating_add(under_way) < FREE
+        under_way == 0 || count.saturating_add(under_way) < WAIT_FROM
     }
 
     /// A password of this client was wrong.
@@ -130,7 +130,7 @@ mod tests {
     #[test]
     fn waits_grow_and_end_with_a_success() {
         let mut throttle = Throttle::default();
-        for _ in 0..FREE - 1 {
+        for _ in 0..WAIT_FROM - 1 {
             throttle.failed(1, 1_000);
             assert_eq!(throttle.wait_ms(1, 1_000), 0);
         }
@@ -152,7 +152,7 @@ mod tests {
     fn who_knows_one_password_ends_the_count_once_in_a_while() {
         let mut throttle = Throttle::default();
         let mut guess = |at_ms, user: &str| {
-            (1..FREE).for_each(|_| throttle.failed(1, at_ms));
+            (1..WAIT_FROM).for_each(|_| throttle.failed(1, at_ms));
             throttle.succeeded(1, user, at_ms);
             throttle.failed(1, at_ms);
             throttle.wait_ms(1, at_ms)
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn who_was_quiet_begins_anew() {
         let mut throttle = Throttle::default();
-        for _ in 0..FREE {
+        for _ in 0..WAIT_FROM {
             throttle.failed(1, 0);
         }
         throttle.failed(1, FORGET_MS + 1);
@@ -196,7 +196,7 @@ mod tests {
     fn the_table_is_bounded_and_the_newest_stay() {
         let mut throttle = Throttle::default();
         for client in 0..2 * CLIENTS_MAX as u64 {
-            for _ in 0..FREE {
+            for _ in 0..WAIT_FROM {
                 throttle.failed(client, client);
             }
             assert!(throttle.clients.len() <= CLIENTS_MAX);

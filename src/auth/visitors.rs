@@ -119,7 +119,7 @@ impl Visitors {
 #[cfg(test)]
 mod tests {
     use super::super::hash::PasswordHash;
-    use super::super::throttle::{FREE, WAIT_MS_MIN};
+    use super::super::throttle::{WAIT_FROM, WAIT_MS_MIN};
     use super::*;
 
     const HASH: &str = "$5$QgYINokZHq0GyIb1$iAG1DaY.vonDbpqVEvov6RydHbyBWSqSFs43vsdHZu0";
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn who_sends_many_at_once_has_no_more_tries_than_one_after_the_other() {
         let mut visitors = Visitors::new([0; 32]);
-        assert_eq!(burst(&mut visitors, UNDER_WAY_MAX, 1_000), FREE);
+        assert_eq!(burst(&mut visitors, UNDER_WAY_MAX, 1_000), WAIT_FROM);
         assert_eq!(visitors.throttle.wait_ms(1, 1_000), WAIT_MS_MIN);
         assert_eq!(burst(&mut visitors, UNDER_WAY_MAX, 1_500), 0);
         // One for each wait, and each is twice as long as the one before.
@@ -192,7 +192,7 @@ mod tests {
         let mut visitors = Visitors::new([0; 32]);
         let hash = PasswordHash::parse(HASH).unwrap();
         let claim = visitors.memory.claim("anna", b"sesame", &hash);
-        (0..FREE - 1).for_each(|_| visitors.throttle.failed(1, 0));
+        (0..WAIT_FROM - 1).for_each(|_| visitors.throttle.failed(1, 0));
         (0..2).for_each(|_| visitors.enter(1).unwrap());
         let turn = |visitors: &mut Visitors| visitors.poll_turn(1, Some(claim), 0, Waker::noop());
         assert_eq!(turn(&mut visitors), Poll::Ready(PasswordTurn::Compare));
