@@ -10,8 +10,8 @@
 //!    else.
 //! 4. Actions are **short async functions** ([`server`]) over two traits, [`server::floor::Floor`]
 //!    and [`vault::disk::Disk`]; they name no runtime.
-//! 5. [`ring`] alone knows tokio-uring, descriptors and, but for the system's Kerberos
-//!    ([`verify::gssapi`]), `unsafe`. A simulator can be the other outside.
+//! 5. [`ring`] alone knows tokio-uring, the descriptors of the shards and, but for the system's
+//!    Kerberos ([`verify::gssapi`]), `unsafe`. A simulator can be the other outside.
 //! 6. A session lives on **one shard** (a core and all it owns) for life; its id says which;
 //!    connections come to it.
 //! 7. When in doubt about bytes, **forget the session**: the client answers "session not found" by
@@ -41,7 +41,7 @@
 //!  diagnosis.rs says what an error of the disk means, to the client and to the reader of the log.
 //! ```
 //!
-//! `tests/house.rs` holds everybody to the arrows.
+//! These are the main arrows; all are in `tests/house.rs`, which holds everybody to them.
 //!
 //! # One fragment, from socket to disk
 //!
@@ -82,11 +82,11 @@
 // They panic where a disk is full, and wait at a pipe that nobody reads: [`observe`] does neither.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
+// The interface is the program. These are public for the binary and the tests, so only what a name
+// does not say is documented.
 #[allow(clippy::disallowed_methods, reason = "on threads of its own")]
 pub mod admin;
 pub mod auth;
-// The interface is the program. These are public for the binary and the tests, so only what a name
-// does not say is documented.
 #[cfg(feature = "bench")]
 #[allow(clippy::disallowed_methods, reason = "a program of its own")]
 pub mod bench;

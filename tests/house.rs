@@ -286,6 +286,22 @@ fn nobody_but_the_binary_imports_the_ring() {
     }
 }
 
+/// It is not maintained: these would change with it, and nothing else. The head of the ring names
+/// them.
+#[test]
+fn five_files_name_tokio_uring() {
+    let mut naming = Vec::new();
+    for source in sources("src") {
+        let mut code = source.text.lines().filter(|line| !is_comment(line));
+        if code.any(|line| line.contains("tokio_uring::")) {
+            naming.push(source.path);
+        }
+    }
+    let expected = ["blocks/body", "blocks/pages", "mod", "op", "queue"];
+    let expected = expected.map(|name| format!("src/ring/{name}.rs"));
+    assert_eq!(naming, expected);
+}
+
 #[test]
 fn the_pure_layers_name_no_clock_disk_socket_or_runtime() {
     for source in sources("src") {

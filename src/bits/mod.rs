@@ -37,7 +37,7 @@
 //! | 503, other 5xx | waits (ten minutes by default), pings, goes on |
 //! | 403, 501, `0x80070057`, `0x80200020` | gives up and tells its user |
 //!
-//! [`reply`] holds the whole table, one cause per variant.
+//! [`refusal`] holds the whole table, one cause per variant.
 //!
 //! # Progress
 //!

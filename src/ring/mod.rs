@@ -1,5 +1,6 @@
 //! The server's [`Floor`] and [`Disk`](crate::vault::disk::Disk) on tokio-uring: the only place
-//! that knows the ring, descriptors and `unsafe`.
+//! that knows the ring, the descriptors of the shards and, but for the system's Kerberos
+//! ([`crate::verify::gssapi`]), `unsafe`.
 //!
 //! # The four house rules of the ring
 //!
@@ -13,8 +14,8 @@
 //! 3. **Move a connection only between operations**, by a duplicated descriptor.
 //! 4. **Owned buffers, always returned**, also on error.
 //!
-//! tokio-uring is not maintained. It is kept behind these few files; nothing above them would
-//! change with it.
+//! tokio-uring is not maintained. Five files name it: this one, [`op`], [`queue`], [`blocks::body`]
+//! and [`blocks::pages`]. Nothing else would change with it.
 #![allow(unsafe_code)]
 
 pub mod account;

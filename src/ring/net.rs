@@ -295,7 +295,7 @@ pub fn check_alone(address: SocketAddr) -> io::Result<()> {
     new_socket(address)?.bind(&address.into())
 }
 
-/// Whether somebody listens on just this address, be it on this machine at the moment or not
+/// Whether a socket listens on exactly this address, even if no interface has the address now
 /// (proc_pid_net(5): hexadecimal numbers in the order of the machine, and 0A is a listener).
 pub fn is_listened_on(address: SocketAddr) -> bool {
     let words = |bytes: &[u8]| -> String {

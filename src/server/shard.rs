@@ -336,7 +336,7 @@ impl<W: World> Shard<W> {
         session.belongs_to(chronicle.folder(&location.prefix, session.path.as_str()));
         drop(chronicle);
         let before = self.sessions.borrow_mut().insert(session.id, session);
-        assert!(before.is_none(), "a random 128-bit id came twice");
+        assert!(before.is_none(), "114 random bits or more came twice");
     }
 
     /// A session ended; what a repeated packet must hear is remembered for a while.

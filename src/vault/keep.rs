@@ -1,5 +1,7 @@
-//! The disk side of one session: seal, publish, discard, as the contract says ([`super`]). How one
-//! ends stands in `ending`, what becomes of a reply in `reply`.
+//! The disk side of one session: create, append, seal, as the contract says ([`super`]). How a file
+//! gets its name stands in `publication`, its way into an object store in `delivery`, the end of a
+//! session in `ending`, what an application said in `reply`, how far digests have come in
+//! `hashing`, and what the ledger tells in `custody`.
 
 mod custody;
 mod delivery;

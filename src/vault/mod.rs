@@ -6,7 +6,7 @@
 //! | --- | --- | --- |
 //! | Final fragment Ack given: all bytes are ours to keep | always | always |
 //! | Final fragment Ack given where an application hears of uploads: it has taken the file, and its reply stays until the session ends | always | always |
-//! | Close Ack given (with `publish = "last-fragment"`: the final fragment Ack): the file is whole, at its place (if there is an application: if that asked for it) | always | always |
+//! | Close Ack given (with `publish = "last-fragment"`: the final fragment Ack): the file is whole, at its place (if there is an application: if that asked for it; with `store_ack = "staged"`: it is durable here, and its way into the store is ours) | always | always |
 //! | Fragment Ack given: these bytes need not be sent again | always | `durability = "fragment"`: yes; `"upload"` (default): perhaps not, the server then asks for them again by 416 |
 //! | Destination name | absent, or old, or whole: never partial | same |
 //!

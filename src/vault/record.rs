@@ -113,7 +113,7 @@ pub struct Life {
     /// It was offered bytes of which none was taken: whoever closes it then did not mean an empty
     /// file.
     pub was_offered: bool,
-    /// When the first of them began, in milliseconds since 1970; 0 if there was none, or that is
+    /// When the first fragment began, in milliseconds since 1970; 0 if there was none, or that is
     /// not known.
     pub first_ms: u64,
     /// When its last byte so far was stored, likewise.
