@@ -178,7 +178,6 @@ pub fn remedy(refusal: &Refusal) -> Option<&'static str> {
         }
         Refusal::AccessDenied => Some(GRANT_DESTINATION),
         Refusal::Obstructed(obstacle) => Some(remedies::of_obstacle(*obstacle)),
-        Refusal::DataVanished => Some(KEEP_OUT),
         Refusal::DiskAway => Some(BRING_DISK),
         Refusal::LocationMoved => Some(BRING_LOCATION_BACK),
         Refusal::InTheClear => Some(

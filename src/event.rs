@@ -45,8 +45,6 @@ pub enum DiskOp {
     SyncDestination,
     /// Looking at the destination.
     LookUp,
-    /// Making the folders of the destination.
-    CreateDirectories,
     /// Moving the finished file to its destination.
     Publish,
     /// Keeping the reply of an application.

@@ -273,7 +273,7 @@ fn row_of(refusal: &Refusal) -> &'static str {
         R::TooManyFailures { .. } => "too many wrong passwords",
         R::TicketsUnusable => "Kerberos cannot be used",
         R::TargetExists => "destination exists",
-        R::ParentMissing | R::DataVanished | R::Obstructed(Obstacle::NoFolder) => {
+        R::ParentMissing | R::Obstructed(Obstacle::NoFolder) => {
             "folder of the destination is missing"
         }
         R::AccessDenied | R::Obstructed(_) => "no permission",
@@ -355,7 +355,6 @@ fn refusals() -> Vec<Refusal> {
         R::TargetExists,
         R::AccessDenied,
         R::ParentMissing,
-        R::DataVanished,
         R::FragmentTooLarge { limit: 1 },
         R::Gap { received },
         R::SessionNotFound,

@@ -89,7 +89,6 @@ pub enum Refusal {
     // -- 404
     /// The folder of the destination does not exist.
     ParentMissing,
-    DataVanished,
     // -- 413: the client shrinks its fragments
     /// The fragment is larger than the limit.
     FragmentTooLarge {
@@ -263,9 +262,7 @@ impl Refusal {
             // The client reads the challenge, and comes back with an answer where it has one.
             Self::Unauthorized(_) => (401, None),
             // As where there is no folder at all: to Windows both are a path that is not found.
-            Self::ParentMissing | Self::DataVanished | Self::Obstructed(Obstacle::NoFolder) => {
-                (404, None)
-            }
+            Self::ParentMissing | Self::Obstructed(Obstacle::NoFolder) => (404, None),
             Self::NotAllowed
             | Self::InTheClear
             | Self::FromElsewhere
@@ -432,7 +429,6 @@ impl Refusal {
             Self::TargetExists => "the destination exists and may not be overwritten",
             Self::AccessDenied => "the server may not write to the destination",
             Self::ParentMissing => "the folder of the destination does not exist",
-            Self::DataVanished => "the uploaded bytes are gone",
             Self::SessionNotFound => "no such session",
             Self::FileTooLarge => "no file of this size can be stored here",
             Self::DiskFull => "the disk is full",

@@ -693,13 +693,6 @@ pub fn default_of(row: &'static Row) -> String {
     row.default.map_or_else(written, str::to_owned)
 }
 
-impl EventSettings {
-    /// Who hears of uploads that ended.
-    pub fn is_any(&self) -> bool {
-        !self.webhook.is_empty() || !self.nats.is_empty()
-    }
-}
-
 impl AccountSettings {
     /// The realms whose users are called without them.
     pub fn own_realms(&self) -> Vec<&str> {

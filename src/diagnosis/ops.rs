@@ -42,14 +42,9 @@ pub const WORK_BY_NAME: &[Op] = &[
     Op::DigestFile,
 ];
 /// What the client has named.
-pub const DESTINATION: &[Op] = &[Op::LookUp, Op::CreateDirectories, Op::Publish];
+pub const DESTINATION: &[Op] = &[Op::LookUp, Op::Publish];
 /// What is found by a name that a client has chosen, or by that with something behind it.
-pub const NAMED: &[Op] = &[
-    Op::LookUp,
-    Op::CreateDirectories,
-    Op::Publish,
-    Op::DigestFile,
-];
+pub const NAMED: &[Op] = &[Op::LookUp, Op::Publish, Op::DigestFile];
 /// All the others.
 pub const BUT_FOR_NAMED: &[Op] = &[
     Op::Create,
@@ -82,7 +77,6 @@ pub const NOT_AHEAD: &[Op] = &[
     Op::SyncDirectory,
     Op::SyncDestination,
     Op::LookUp,
-    Op::CreateDirectories,
     Op::Publish,
     Op::Ledger,
     Op::DigestFile,
@@ -103,7 +97,6 @@ pub const ANYWHERE: &[Op] = &[
     Op::SyncDirectory,
     Op::SyncDestination,
     Op::LookUp,
-    Op::CreateDirectories,
     Op::Publish,
     Op::Ledger,
     Op::DigestFile,

@@ -290,7 +290,7 @@ fn every_row_says_what_it_should() {
             "unmount",
         ),
         (
-            Op::CreateDirectories,
+            Op::Publish,
             Errno::MLINK,
             R::Obstructed(Obstacle::FolderFull),
             Never,

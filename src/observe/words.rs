@@ -30,7 +30,6 @@ pub(super) fn disk_op_in_words(op: DiskOp) -> &'static str {
         DiskOp::SyncRecords => "sync the session records",
         DiskOp::SyncDestination => "sync the folder of a destination",
         DiskOp::LookUp => "look up the destination",
-        DiskOp::CreateDirectories => "create folders",
         DiskOp::Publish => "publish a file",
         DiskOp::Reply => "keep a reply",
         DiskOp::Remove => "remove a file",

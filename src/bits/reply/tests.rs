@@ -258,8 +258,6 @@ rows! {
         => "403 Forbidden", Some("0x80070005"), Obstacle::OtherMount;
     R::ParentMissing, R::ParentMissing
         => "404 Not Found", None, "the folder of the destination does not exist";
-    R::DataVanished, R::DataVanished
-        => "404 Not Found", None, "the uploaded bytes are gone";
     R::FragmentTooLarge { .. }, R::FragmentTooLarge { limit: 67_108_864 }
         => "413 Content Too Large", None, "the fragment is larger than 67108864 bytes";
     R::Gap { .. }, R::Gap { received: 1_000_000 }
