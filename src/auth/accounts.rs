@@ -18,17 +18,18 @@ use sha2::{Digest as _, Sha256};
 
 use super::hash::{BadHash, PasswordHash};
 use crate::http::authorization::USER_BYTES_MAX;
+use crate::http::digest;
 
 /// SHA-256 of a token, or of a certificate.
-pub type TokenDigest = [u8; 32];
+pub type Sha256Digest = [u8; 32];
 
 /// Who there is.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Accounts {
     users: BTreeMap<String, PasswordHash>,
     groups: BTreeMap<String, BTreeSet<String>>,
-    tokens: BTreeMap<TokenDigest, Arc<str>>,
-    certificates: BTreeMap<TokenDigest, Arc<str>>,
+    tokens: BTreeMap<Sha256Digest, Arc<str>>,
+    certificates: BTreeMap<Sha256Digest, Arc<str>>,
     /// The hash that takes longest, for users that there are not: the time of an answer does not
     /// tell who exists.
     decoy: Option<PasswordHash>,
@@ -104,7 +105,7 @@ impl fmt::Display for BadAccount {
 }
 
 impl Accounts {
-    /// Reads the three files; one that is not there is empty.
+    /// Reads the files of users, groups and tokens; one that is not there is empty.
     ///
     /// # Errors
     /// [`BadLine`] of the first file in which there is one.
@@ -151,7 +152,7 @@ impl Accounts {
     }
 
     /// Whose certificate has this SHA-256.
-    pub fn owner_of_certificate(&self, fingerprint: &TokenDigest) -> Option<&Arc<str>> {
+    pub fn owner_of_certificate(&self, fingerprint: &Sha256Digest) -> Option<&Arc<str>> {
         self.certificates.get(fingerprint)
     }
 
@@ -209,7 +210,7 @@ impl Accounts {
     }
 }
 
-/// One of the three files.
+/// One of the four files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountFile {
     /// Names and hashes.
@@ -239,13 +240,8 @@ fn difference<K: Ord, V: PartialEq>(before: &BTreeMap<K, V>, now: &BTreeMap<K, V
 }
 
 /// SHA-256 of a token, by which it is known.
-pub fn digest_of(token: &str) -> TokenDigest {
+pub fn digest_of(token: &str) -> Sha256Digest {
     Sha256::digest(token).into()
-}
-
-/// A digest as it stands in the file.
-pub fn render_digest(digest: &TokenDigest) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn parse_users(text: &str) -> Result<BTreeMap<String, PasswordHash>, BadLine> {
@@ -290,11 +286,12 @@ fn of_one_user(name: &str) -> Result<&str, BadAccount> {
     }
 }
 
-fn parse_tokens(text: &str) -> Result<BTreeMap<TokenDigest, Arc<str>>, BadLine> {
+fn parse_tokens(text: &str) -> Result<BTreeMap<Sha256Digest, Arc<str>>, BadLine> {
     let read = |name: &str, rest: &str| {
         let name = of_one_user(name)?;
         // A user may have several: an old one and a new one.
-        let digest = parse_digest(rest.trim()).ok_or_else(|| BadAccount::Digest(name.into()))?;
+        let digest =
+            digest::parse_hex(rest.trim()).ok_or_else(|| BadAccount::Digest(name.into()))?;
         Ok((digest, name.into()))
     };
     parse_lines(text, read, |_, owner: &Arc<str>, line| {
@@ -302,30 +299,18 @@ fn parse_tokens(text: &str) -> Result<BTreeMap<TokenDigest, Arc<str>>, BadLine> 
     })
 }
 
-fn parse_certificates(text: &str) -> Result<BTreeMap<TokenDigest, Arc<str>>, BadLine> {
+fn parse_certificates(text: &str) -> Result<BTreeMap<Sha256Digest, Arc<str>>, BadLine> {
     let read = |name: &str, rest: &str| {
         let name = of_one_user(name)?;
         // openssl writes a colon between two bytes.
         let digits: String = rest.trim().split(':').collect();
-        let digest = parse_digest(&digits).ok_or_else(|| BadAccount::Fingerprint(name.into()))?;
+        let digest =
+            digest::parse_hex(&digits).ok_or_else(|| BadAccount::Fingerprint(name.into()))?;
         Ok((digest, name.into()))
     };
     parse_lines(text, read, |_, owner: &Arc<str>, line| {
         BadAccount::Shared("certificate", owner.to_string(), line)
     })
-}
-
-fn parse_digest(text: &str) -> Option<TokenDigest> {
-    let (digits, rest) = text.as_bytes().as_chunks::<2>();
-    if digits.len() != 32 || !rest.is_empty() {
-        return None;
-    }
-    let mut digest = [0; 32];
-    for (byte, digits) in digest.iter_mut().zip(digits) {
-        let digit = |digit: u8| char::from(digit).to_digit(16);
-        *byte = u8::try_from(digit(digits[0])? * 16 + digit(digits[1])?).ok()?;
-    }
-    Some(digest)
 }
 
 /// The entries of all lines, each of which is `name:rest`. `repeated` says what is wrong with a
@@ -378,6 +363,7 @@ fn check_name(name: &str) -> Result<&str, BadAccount> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::digest::Hex;
 
     const HASH: &str = "$5$QgYINokZHq0GyIb1$iAG1DaY.vonDbpqVEvov6RydHbyBWSqSFs43vsdHZu0";
     const COSTLY: &str = "$2y$10$/FLdgVBgKbHKQmjZY1JisOCmDrrqFxKdodD7DQfqTT9PalXLnPMyO";
@@ -412,7 +398,7 @@ mod tests {
     fn the_files_are_read() {
         let users = format!("# people\n\nanna:{HASH}\nPC1$:{COSTLY}:the one at the door\n");
         let token = "Z3JlYXQgdG9rZW4";
-        let digest = render_digest(&digest_of(token));
+        let digest = Hex(&digest_of(token)).to_string();
         let tokens = format!("robot:{digest}\nrobot:{}\n", "0f".repeat(32));
         let accounts = Accounts::parse(&users, "ops: anna  bert\nempty:\n", &tokens).unwrap();
         assert!(accounts.hash_of("anna").unwrap().verify(b"sesame"));

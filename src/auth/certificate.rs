@@ -138,7 +138,7 @@ mod tests {
     use rcgen::{CertificateParams, DnType, KeyPair, OtherNameValue, SanType};
 
     use super::*;
-    use crate::auth::accounts::render_digest;
+    use crate::http::digest::Hex;
 
     fn certificate(names: Vec<SanType>, common: Option<&str>) -> Vec<u8> {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -188,10 +188,7 @@ mod tests {
         let host = certificate(vec![dns("pcjarg.example"), upn("anna@EXAMPLE")], None);
         let host = replaced(host, b"jarg.", b"j\xc3\xb6g.");
         let bad = certificate(vec![upn("a:b")], Some("a\nb"));
-        let line = format!(
-            "listed:{}\n",
-            render_digest(&Sha256::digest(&nobody).into())
-        );
+        let line = format!("listed:{}\n", Hex(&Sha256::digest(&nobody)));
         let accounts = Accounts::default().with_certificates(&line).unwrap();
         for (certificate, rules, expected) in [
             (&user, &[SanUpn, SanDns, Cn][..], Some("anna")),

@@ -7,6 +7,8 @@
 //! [`ContentRange::place`] is the heart of the protocol: a session's progress is one number, and a
 //! fragment either begins at it, reaches over it, lies below it, or leaves a gap (protocol.md 4.2).
 
+use crate::http::head::decimal;
+
 /// A non-empty, half-open range of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentRange {
@@ -126,17 +128,6 @@ fn bytes_range(spec: &[u8]) -> Option<ContentRange> {
 fn split_once(bytes: &[u8], separator: u8) -> Option<(&[u8], &[u8])> {
     let at = bytes.iter().position(|&byte| byte == separator)?;
     Some((&bytes[..at], &bytes[at + 1..]))
-}
-
-/// Digits only: no sign, no blanks. `None` beyond `u64::MAX`.
-fn decimal(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() {
-        return None;
-    }
-    digits.iter().try_fold(0u64, |value, &digit| {
-        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
-        value.checked_mul(10)?.checked_add(digit)
-    })
 }
 
 const UNIT: &[u8] = b"bytes";

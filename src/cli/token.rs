@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use bitsd::auth::accounts::{Accounts, BadAccount, digest_of, is_name, render_digest};
+use bitsd::auth::accounts::{Accounts, BadAccount, digest_of, is_name};
 use bitsd::config::ACCOUNTS_BYTES_MAX;
+use bitsd::http::digest::Hex;
 use bitsd::named_file;
 
 /// Bytes of randomness in a token: nobody guesses 256 bits.
@@ -102,7 +103,7 @@ impl Token {
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
             .map_err(|error| NoToken::Randomness(error.into()))?;
         let token = URL_SAFE_NO_PAD.encode(bytes);
-        let line = format!("{}:{}\n", self.user, render_digest(&digest_of(&token)));
+        let line = format!("{}:{}\n", self.user, Hex(&digest_of(&token)));
         // The line must be one that the server takes.
         Accounts::parse("", "", &line).map_err(|(_, bad)| NoToken::Name(bad.why))?;
         match &self.file {

@@ -285,8 +285,8 @@ fn framing(fields: &[(&str, &[u8])], version: Version) -> Result<Framing, BadHea
     Ok(Framing::Chunked)
 }
 
-/// Digits only: no sign, no blanks, no list.
-fn decimal(value: &[u8]) -> Option<u64> {
+/// Digits only: no sign, no blanks, no list. `None` beyond `u64::MAX`.
+pub fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() {
         return None;
     }
