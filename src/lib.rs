@@ -36,7 +36,7 @@
 //!  version.rs names the build; processors.rs says where threads run that are no shards.
 //!  named_file.rs reads what settings and flags name; unseen.rs knows characters that hide others,
 //!  and shell.rs writes paths that can be pasted. vigil.rs sees who waits for a file system, and
-//!  wall_clock.rs says what time it is.
+//!  wall_clock.rs says what time it is; coarse_clock.rs is the clock that never jumps.
 //!  tls_words.rs says what rustls has against a certificate.
 //!  diagnosis.rs says what an error of the disk means, to the client and to the reader of the log.
 //! ```
@@ -94,6 +94,7 @@ pub mod bits;
 #[cfg(feature = "client")]
 #[allow(clippy::disallowed_methods, reason = "a program of its own")]
 pub mod client;
+pub mod coarse_clock;
 #[allow(
     clippy::disallowed_methods,
     reason = "before the start, and on the main thread at a reload"

@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         "custody",
         &[
             "bits",
+            "coarse_clock",
             "http",
             "metrics",
             "named_file",
@@ -76,6 +77,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("unseen", &[]),
     ("version", &[]),
     ("wall_clock", &[]),
+    ("coarse_clock", &[]),
     // Who waits for a file system, and the thread that says so.
     ("vigil", &["shell"]),
     // The HTTP client of `World::notify`, on threads of its own.
@@ -112,6 +114,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "objects",
         &[
+            "coarse_clock",
             "custody",
             "diagnosis",
             "named_file",
@@ -126,7 +129,15 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     (
         "observe",
-        &["event", "diagnosis", "config", "bits", "http", "unseen"],
+        &[
+            "coarse_clock",
+            "event",
+            "diagnosis",
+            "config",
+            "bits",
+            "http",
+            "unseen",
+        ],
     ),
     // What rustls says, in words: for the server and for its client.
     ("tls_words", &[]),

@@ -163,9 +163,7 @@ pub fn tell_into(ledger: Option<&Ledger>, entry: LedgerEntry) {
 
 /// The clock of the shards, in milliseconds; never 0.
 fn clock_ms() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    let (seconds, nanos) = (time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs());
-    (seconds * 1_000 + nanos / 1_000_000).max(1)
+    crate::coarse_clock::ms().max(1)
 }
 
 #[cfg(test)]

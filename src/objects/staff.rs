@@ -444,13 +444,6 @@ fn object_of(order: &ObjectOrder) -> Object {
     }
 }
 
-/// The shards' clock.
-fn now_ms() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    seconds * 1_000 + u64::try_from(time.tv_nsec / 1_000_000).unwrap_or(0)
-}
-
 /// Threads that read and write files for all jobs together.
 const FILE_THREADS_MAX: usize = 16;
 /// The first pause between tries.

@@ -13,8 +13,9 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-use rustix::time::{ClockId, clock_gettime};
 use tracing::{Level, enabled};
+
+use crate::coarse_clock;
 
 /// Lines of one cause at once.
 pub const BURST: u64 = 100;
@@ -330,24 +331,17 @@ static LIMITS: Limits = Limits::new();
 
 /// [`Limits::allow`] now.
 pub fn allow(cause: Cause) -> bool {
-    LIMITS.allow(now_ms(), cause)
+    LIMITS.allow(coarse_clock::ms(), cause)
 }
 
 /// [`Limits::allow_once`] now.
 pub fn allow_once(cause: Cause, by: Repeated<'_>) -> bool {
-    LIMITS.allow_once(now_ms(), cause, by)
+    LIMITS.allow_once(coarse_clock::ms(), cause, by)
 }
 
 /// [`Limits::tell`] now.
 pub fn tell(tell: &mut dyn FnMut(LeftOut)) {
-    LIMITS.tell(now_ms(), tell);
-}
-
-/// The coarse clock: read without a system call, and right to a few milliseconds.
-fn now_ms() -> u64 {
-    let time = clock_gettime(ClockId::MonotonicCoarse);
-    let part = |number: i64| u64::try_from(number).unwrap_or(0);
-    part(time.tv_sec) * 1_000 + part(time.tv_nsec) / 1_000_000
+    LIMITS.tell(coarse_clock::ms(), tell);
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
+pub use crate::coarse_clock::ms as coarse_ms;
 use crate::vault::disk::millis;
 
 /// A turn may last so long.
@@ -84,14 +85,6 @@ pub fn time_has_passed() {
     if let Reading::At(_) = READING.get() {
         READING.set(Reading::Old);
     }
-}
-
-/// Milliseconds of the coarse clock.
-pub fn coarse_ms() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
-    let seconds = u64::try_from(time.tv_sec).expect("the monotonic clock starts at zero");
-    let millis = u64::try_from(time.tv_nsec / 1_000_000).expect("not negative");
-    seconds * 1_000 + millis
 }
 
 /// Times the turns of a task, and tells of the long ones: what took how many milliseconds.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::now_ms;
+use crate::coarse_clock;
 use crate::metrics::Metrics;
 
 /// A file that waits for its store; counted until dropped.
@@ -14,7 +14,7 @@ pub(super) struct Counted {
 
 impl Counted {
     pub(super) fn begin(metrics: &Arc<Metrics>, bytes: u64) -> Self {
-        let began_ms = now_ms();
+        let began_ms = coarse_clock::ms();
         metrics.objects.begin(bytes, began_ms);
         Self {
             metrics: Arc::clone(metrics),

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::{self, AbortHandle};
 
-use super::{Desk, now_ms};
+use super::Desk;
+use crate::coarse_clock;
 use crate::config::{NoReplace, ObjectStore};
 use crate::objects::bucket::StoreTrouble;
 use crate::objects::note::StorePlace;
@@ -88,7 +89,7 @@ impl Desk {
         }
         let is_clients = matches!(trouble, StoreTrouble::Exists) && !order.is_promised;
         let event = "object_not_taken";
-        if is_clients || !objects.may_tell(event, now_ms()) {
+        if is_clients || !objects.may_tell(event, coarse_clock::ms()) {
             return;
         }
         let (session, bucket) = (order.session, &order.store.bucket);

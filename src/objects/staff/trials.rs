@@ -5,7 +5,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::{Chosen, Desk, now_ms, random};
+use super::{Chosen, Desk, random};
+use crate::coarse_clock;
 use crate::config::ObjectStore;
 use crate::objects::Unfit;
 use crate::objects::bucket::{Bucket as _, StoreTrouble};
@@ -157,7 +158,7 @@ impl Desk {
     fn tell_of_left(&self, place: &StorePlace, key: &str, why: &StoreTrouble) {
         let (event, remedy) = ("object_probe_left", probe::REMEDY_OF_LEFT);
         let is_told = matches!(why, StoreTrouble::Refused(_));
-        if !is_told || !self.metrics.objects.may_tell(event, now_ms()) {
+        if !is_told || !self.metrics.objects.may_tell(event, coarse_clock::ms()) {
             return;
         }
         let bucket = &place.bucket;
