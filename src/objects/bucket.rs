@@ -8,6 +8,7 @@ use std::ops::Range;
 use sha2::Sha256;
 
 use crate::diagnosis;
+use crate::server::object_order::ObjectOrder;
 
 /// An object that is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,19 @@ pub struct Object {
     pub sha256: Option<[u8; 32]>,
     /// Whether one that stands there gives way.
     pub may_replace: bool,
+}
+
+impl Object {
+    /// What is to be made of the file of a session.
+    pub fn of(order: &ObjectOrder) -> Self {
+        Self {
+            key: order.key.clone(),
+            session: order.session.plain().to_string(),
+            bytes: order.bytes,
+            sha256: order.sha256,
+            may_replace: order.may_replace,
+        }
+    }
 }
 
 /// A part that a store has.

@@ -217,7 +217,7 @@ impl Desk {
             pause = PAUSE_MAX.min(2 * pause);
         };
         let slots = self.slots(&place);
-        let object = object_of(order);
+        let object = Object::of(order);
         self.remember_digest(order);
         let left = self.leave_other_upload(&object.session, &place, &object.key);
         left.await.map_err(|trouble| match trouble {
@@ -431,17 +431,6 @@ fn boot() -> String {
     told.unwrap_or_else(|| {
         random::<16>().map_or_else(|_| String::new(), |bytes| format!("{bytes:?}"))
     })
-}
-
-/// What is to be made of the file of a session.
-fn object_of(order: &ObjectOrder) -> Object {
-    Object {
-        key: order.key.clone(),
-        session: order.session.plain().to_string(),
-        bytes: order.bytes,
-        sha256: order.sha256,
-        may_replace: order.may_replace,
-    }
 }
 
 /// Threads that read and write files for all jobs together.

@@ -213,7 +213,7 @@ impl Desk {
             sleep(&self.sim.executor, pause).await;
             pause = PAUSE_MS_MAX.min(2 * pause);
         }
-        let object = object_of(order);
+        let object = Object::of(order);
         let place = StorePlace::from(&*order.store);
         if let Some(sha256) = order.sha256 {
             self.digests
@@ -368,7 +368,7 @@ impl Desk {
         known: &mut SentParts,
     ) -> Result<(), StoreTrouble> {
         let executor = &self.sim.executor;
-        let object = object_of(order);
+        let object = Object::of(order);
         let place = StorePlace::from(&*order.store);
         loop {
             let slot = before(told_all(executor, ahead, 0), self.slots_ahead.acquire());
@@ -473,16 +473,6 @@ impl Desk {
             sleep(&self.sim.executor, pause).await;
             pause = PAUSE_MS_MAX.min(2 * pause);
         }
-    }
-}
-
-fn object_of(order: &ObjectOrder) -> Object {
-    Object {
-        key: order.key.clone(),
-        session: order.session.plain().to_string(),
-        bytes: order.bytes,
-        sha256: order.sha256,
-        may_replace: order.may_replace,
     }
 }
 

@@ -17,9 +17,9 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task;
 
-use super::{ChosenSource, Desk, PAUSE, PAUSE_MAX, object_of, on_a_thread, open};
+use super::{ChosenSource, Desk, PAUSE, PAUSE_MAX, on_a_thread, open};
 use crate::bits::session_id::SessionId;
-use crate::objects::bucket::StoreTrouble;
+use crate::objects::bucket::{Object, StoreTrouble};
 use crate::objects::note::StorePlace;
 use crate::objects::parts::{InParts, SentParts};
 use crate::server::object_order::ObjectOrder;
@@ -105,7 +105,7 @@ impl Desk {
         known: &mut SentParts,
         acked: &watch::Receiver<u64>,
     ) -> Result<(), StoreTrouble> {
-        let object = object_of(order);
+        let object = Object::of(order);
         let place = StorePlace::from(&*order.store);
         let slots = self.slots(&place);
         loop {

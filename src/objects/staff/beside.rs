@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use super::{Chosen, Desk, PAUSE, PAUSE_MAX, Slots, object_of};
+use super::{Chosen, Desk, PAUSE, PAUSE_MAX, Slots};
 use crate::config::NoReplace;
 use crate::objects::beside::Beside;
-use crate::objects::bucket::StoreTrouble;
+use crate::objects::bucket::{Object, StoreTrouble};
 use crate::server::object_order::ObjectOrder;
 
 /// A digest file that was refused so often is given up. The pauses between take three seconds and a
@@ -49,7 +49,7 @@ impl Desk {
         let (Some(file), Some(sha256)) = (&order.digest_file, order.sha256) else {
             return;
         };
-        let object = object_of(order);
+        let object = Object::of(order);
         let beside = Beside {
             object: &object,
             sha256,
