@@ -11,7 +11,7 @@ use std::time::Duration;
 use support::client::{Client, fragment};
 use support::raw::Raw;
 use support::server::{Server, Settings};
-use support::skip;
+use support::{skip, skip_anywhere};
 
 /// A control group with a limit of memory and without the kernel's remedy, which would kill the
 /// server.
@@ -101,7 +101,7 @@ fn a_group(purpose: &str) -> Option<Group> {
     let group = Group::make(purpose);
     if group.is_none() && !has_memory_controller() {
         // Nobody could make one here: no fault of whoever runs the tests.
-        eprintln!("SKIPPED: this kernel has no control groups for memory");
+        skip_anywhere("this kernel has no control groups for memory");
     } else if group.is_none() {
         skip("no control group can be made here");
     }

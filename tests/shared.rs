@@ -16,6 +16,7 @@ use support::backend::{Act, Backend};
 use support::client::{Client, E_ACCESSDENIED, fragment};
 use support::content::content;
 use support::server::{Server, Settings};
+use support::skip_anywhere;
 
 const MIB: u64 = 1 << 20;
 
@@ -31,8 +32,8 @@ impl Shared {
     fn new() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let Ok(named) = std::env::var("BITSD_TEST_SHARED") else {
-            eprintln!(
-                "SKIPPED: scripts/rig/ceph --files and scripts/rig/gluster make what this test needs"
+            skip_anywhere(
+                "scripts/rig/ceph --files and scripts/rig/gluster make what this test needs",
             );
             return None;
         };

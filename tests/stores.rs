@@ -28,7 +28,7 @@ use support::content::content;
 use support::mount::Disk;
 use support::program::free_address;
 use support::server::{Server, Settings};
-use support::wait_until;
+use support::{skip, skip_anywhere, wait_until};
 
 /// Three parts of a large file.
 const LARGE: u64 = 12 << 20;
@@ -232,9 +232,9 @@ impl Store {
             all.push(Self::at(address.parse().unwrap(), keys, None));
         }
         if all.is_empty() {
-            eprintln!(
-                "SKIPPED: there is no s3s-fs (cargo install s3s-fs --features binary), and \
-                 BITSD_TEST_STORE names no store (scripts/rig/ceph, scripts/rig/garage)"
+            skip_anywhere(
+                "there is no s3s-fs (cargo install s3s-fs --features binary), and \
+                 BITSD_TEST_STORE names no store (scripts/rig/ceph, scripts/rig/garage)",
             );
         }
         all
@@ -495,12 +495,10 @@ fn a_store_without_room_gets_the_object_later() {
     let folder = tempfile::tempdir().unwrap();
     let mkfs = ["mkfs.ext4", "-q", "-F", "-m", "0"];
     let Some(disk) = Disk::mount(folder.path(), &mkfs, 64 << 20, "rw") else {
-        eprintln!("SKIPPED: mounting a file system needs root and mkfs.ext4");
-        return;
+        return skip("mounting a file system needs root and mkfs.ext4");
     };
     let Some(files) = FileStore::on(disk.path()) else {
-        eprintln!("SKIPPED: there is no s3s-fs");
-        return;
+        return skip_anywhere("there is no s3s-fs");
     };
     let store = Store::of(files);
     let ballast = disk.path().join("ballast");

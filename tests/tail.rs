@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use support::client::{Client, PROTOCOL, fragment};
 use support::mount::Disk;
 use support::server::{Server, Settings};
-use support::{skip, stalls_in_calls, wait_until};
+use support::{skip, skip_anywhere, stalls_in_calls, wait_until};
 
 /// What is freed at once.
 const BIG_BYTES: u64 = 2 << 30;
@@ -79,7 +79,8 @@ fn freeing_takes(disk: &Disk) -> Duration {
 
 /// Says that there is nothing to be measured here. No program is missing, so it fails nowhere.
 fn tell_of_fast_disk(takes: Duration) {
-    eprintln!("SKIPPED: this disk frees space in {takes:?}, too fast to show anything");
+    let why = format!("this disk frees space in {takes:?}, too fast to show anything");
+    skip_anywhere(&why);
 }
 
 fn server(disk: &Disk, round: usize, more: &str) -> Server {
