@@ -28,7 +28,8 @@ struct Kept {
     _folder: tempfile::TempDir,
 }
 
-/// What is left of a day of the ledger, so that it does not end within a test.
+/// What is left of a day of the ledger, so that it does not end within a test. The clock of the
+/// machine is what is waited for.
 const REST_OF_DAY_MIN: Duration = Duration::from_secs(30);
 
 fn await_tomorrow_if_it_is_near() {

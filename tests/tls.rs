@@ -214,7 +214,7 @@ fn whoever_does_not_shake_hands_in_time_is_hung_up() {
     let mut rest = Vec::new();
     let _ = slow.socket().read_to_end(&mut rest);
     server.wait_for_log("the hands were not shaken in time");
-    // Who has shaken them may be idle for longer.
+    // Who has shaken them may be idle for longer: nothing is waited for, the time is the test.
     let mut client = Client::over(server.secure(), "/idle.bin", Some(&trust));
     std::thread::sleep(std::time::Duration::from_millis(2_500));
     client.try_create().assert(200, None);
