@@ -107,7 +107,7 @@ fn order(kind: NotificationType, url: String) -> Order {
         shelf: Shelf::WORK,
         part: "ID.part".to_owned(),
         reply: "ID.reply".to_owned(),
-        lane: String::new(),
+        location: String::new(),
         bytes: 0,
         user: None,
         proof: None,
@@ -663,9 +663,9 @@ fn each_location_has_its_own_share_in_flight() {
     });
     let quick = Backend::always(Act::status(200));
     let work = Work::new(b"");
-    let of = |lane: &str, backend: &Backend| {
+    let of = |location: &str, backend: &Backend| {
         let mut order = order(ByReference, backend.url("/"));
-        order.lane = lane.to_owned();
+        order.location = location.to_owned();
         order.settings.in_flight_max = 2;
         order
     };

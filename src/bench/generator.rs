@@ -69,9 +69,9 @@ impl Tally {
     }
 }
 
-/// A place for one connection and what goes on there.
+/// Room for one connection and what goes on there.
 #[derive(Debug)]
-struct Lane {
+struct Slot {
     connection: Option<Connection>,
     upload: Option<Conversation>,
     upload_began: Instant,
@@ -96,8 +96,8 @@ pub struct Generator<'c> {
     to_end: Vec<Unfinished>,
     /// `next_file <= files`; the number of the file to begin next.
     next_file: u64,
-    lanes: Vec<Lane>,
-    lanes_max: usize,
+    slots: Vec<Slot>,
+    slots_max: usize,
     /// Lanes that would send more though epoll will not say so again.
     in_line: VecDeque<usize>,
     /// Lanes whose connection has not yet heard an answer (where answers come only at the end: not
@@ -130,8 +130,8 @@ impl<'c> Generator<'c> {
             keeps_numbers: options.verify.is_some(),
             to_end: Vec::new(),
             next_file: 0,
-            lanes: Vec::new(),
-            lanes_max: options.connections,
+            slots: Vec::new(),
+            slots_max: options.connections,
             in_line: VecDeque::new(),
             new_lanes: 0,
             tally: Tally::default(),
@@ -156,7 +156,7 @@ impl<'c> Generator<'c> {
 
     /// How many of its open connections the server has closed.
     pub fn lost(&self) -> usize {
-        let connections = self.lanes.iter().map(|lane| &lane.connection);
+        let connections = self.slots.iter().map(|slot| &slot.connection);
         connections
             .filter(|connection| connection.as_ref().is_none_or(Connection::is_lost))
             .count()
@@ -188,8 +188,8 @@ impl<'c> Generator<'c> {
                 self.serve(event.token().0, is_readable);
             }
             for _ in 0..self.in_line.len() {
-                if let Some(lane) = self.in_line.pop_front() {
-                    self.serve(lane, false);
+                if let Some(slot) = self.in_line.pop_front() {
+                    self.serve(slot, false);
                 }
             }
             let now = Instant::now();
@@ -206,8 +206,8 @@ impl<'c> Generator<'c> {
                 }
             }
         }
-        for lane in &mut self.lanes {
-            let left = lane.upload.take();
+        for slot in &mut self.slots {
+            let left = slot.upload.take();
             (self.tally.unfinished).extend(left.as_ref().and_then(Unfinished::of));
         }
         self.tally.duration = began.elapsed();
@@ -215,12 +215,12 @@ impl<'c> Generator<'c> {
     }
 
     fn open_lanes(&mut self) {
-        while self.lanes.len() < self.lanes_max
+        while self.slots.len() < self.slots_max
             && self.next_file < self.files
             && self.new_lanes < NEW_LANES_MAX
         {
             let now = Instant::now();
-            self.lanes.push(Lane {
+            self.slots.push(Slot {
                 connection: None,
                 upload: None,
                 upload_began: now,
@@ -228,40 +228,40 @@ impl<'c> Generator<'c> {
                 moved: now,
                 is_new: false,
             });
-            self.begin(self.lanes.len() - 1);
+            self.begin(self.slots.len() - 1);
         }
     }
 
-    /// Begins the next file on this lane, or closes it when there is none.
+    /// Begins the next file on this slot, or closes it when there is none.
     fn begin(&mut self, at: usize) {
         while self.next_file < self.files {
             let file = self.next_file;
             self.next_file += 1;
             let now = Instant::now();
-            let lane = &mut self.lanes[at];
-            lane.upload_began = now;
-            lane.moved = now;
+            let slot = &mut self.slots[at];
+            slot.upload_began = now;
+            slot.moved = now;
             let to_end = usize::try_from(file)
                 .ok()
                 .and_then(|at| self.to_end.get(at));
-            lane.upload = Some(match to_end {
+            slot.upload = Some(match to_end {
                 Some(one) => Conversation::ending(one.file, one.session.clone()),
                 None => Conversation::new(file, self.script.mode),
             });
             match self.connect(at) {
                 Ok(()) => return self.ask(at),
                 Err(broken) => {
-                    self.lanes[at].upload = None;
+                    self.slots[at].upload = None;
                     self.tally.fail(&broken.into());
                 }
             }
         }
-        self.lanes[at].connection = None;
+        self.slots[at].connection = None;
     }
 
     fn connect(&mut self, at: usize) -> Result<(), Broken> {
-        let lane = &mut self.lanes[at];
-        if lane.connection.is_some() {
+        let slot = &mut self.slots[at];
+        if slot.connection.is_some() {
             return Ok(());
         }
         let framing = match self.script.mode {
@@ -277,8 +277,8 @@ impl<'c> Generator<'c> {
             }
         };
         let connection = Connection::open(self.address, registry, Token(at), framing, session)?;
-        lane.connection = Some(connection);
-        if !std::mem::replace(&mut lane.is_new, true) {
+        slot.connection = Some(connection);
+        if !std::mem::replace(&mut slot.is_new, true) {
             self.new_lanes += 1;
         }
         Ok(())
@@ -286,19 +286,19 @@ impl<'c> Generator<'c> {
 
     /// Puts the next request up and sends what the socket takes.
     fn ask(&mut self, at: usize) {
-        let lane = &mut self.lanes[at];
-        let (Some(upload), Some(connection)) = (&lane.upload, &mut lane.connection) else {
+        let slot = &mut self.slots[at];
+        let (Some(upload), Some(connection)) = (&slot.upload, &mut slot.connection) else {
             return;
         };
         connection.put_up(upload.file(), |head| upload.request(&self.script, head));
-        lane.request_began = Instant::now();
+        slot.request_began = Instant::now();
         // A connection that is not yet open would block, and tells when it is.
-        if !lane.is_new {
+        if !slot.is_new {
             self.serve(at, false);
         }
     }
 
-    /// Lets a lane do what it can.
+    /// Lets a slot do what it can.
     fn serve(&mut self, at: usize, is_readable: bool) {
         if let Err(fault) = self.try_serve(at, is_readable) {
             self.give_up(at, &fault);
@@ -306,13 +306,13 @@ impl<'c> Generator<'c> {
     }
 
     fn try_serve(&mut self, at: usize, is_readable: bool) -> Result<(), Fault> {
-        let lane = &mut self.lanes[at];
-        let Some(connection) = &mut lane.connection else {
+        let slot = &mut self.slots[at];
+        let Some(connection) = &mut slot.connection else {
             return Ok(());
         };
         if is_readable {
             let received = connection.receive(&mut self.block);
-            if lane.upload.is_none() {
+            if slot.upload.is_none() {
                 // Held and silent: whether it is still there is asked at the end.
                 return Ok(());
             }
@@ -325,10 +325,10 @@ impl<'c> Generator<'c> {
             let before = self.tally.sent_bytes;
             let sent = connection.send(self.content, &mut self.tally.sent_bytes)?;
             if self.tally.sent_bytes != before {
-                lane.moved = Instant::now();
+                slot.moved = Instant::now();
                 // These modes hear nothing before the end.
-                if matches!(self.script.mode, Mode::Put | Mode::Raw) && lane.is_new {
-                    lane.is_new = false;
+                if matches!(self.script.mode, Mode::Put | Mode::Raw) && slot.is_new {
+                    slot.is_new = false;
                     self.new_lanes -= 1;
                 }
             }
@@ -345,26 +345,26 @@ impl<'c> Generator<'c> {
         reply: &crate::client::upload::Reply,
         is_early: bool,
     ) -> Result<(), Fault> {
-        let lane = &mut self.lanes[at];
-        let (Some(upload), Some(connection)) = (&mut lane.upload, &lane.connection) else {
+        let slot = &mut self.slots[at];
+        let (Some(upload), Some(connection)) = (&mut slot.upload, &slot.connection) else {
             return Ok(());
         };
         let now = Instant::now();
         let carried = upload.carries_content(&self.script);
         let next = upload.take(&self.script, reply)?;
         if let Next::Smaller(bytes) = next {
-            // Those under way on other lanes hear it themselves.
+            // Those under way on other slots hear it themselves.
             self.script.fragment_bytes = self.script.fragment_bytes.min(bytes);
             self.tally.fragment_bytes = Some(self.script.fragment_bytes);
         } else if is_early {
             return Err(Fault::EarlyReply(reply.status));
         }
-        lane.moved = now;
-        if std::mem::take(&mut lane.is_new) {
+        slot.moved = now;
+        if std::mem::take(&mut slot.is_new) {
             self.new_lanes -= 1;
         }
         if carried && next == Next::Request {
-            self.tally.fragments.add(now - lane.request_began);
+            self.tally.fragments.add(now - slot.request_began);
         }
         match next {
             Next::Request | Next::Smaller(_) if connection.is_reusable() && !is_early => {
@@ -372,21 +372,21 @@ impl<'c> Generator<'c> {
             }
             Next::Request | Next::Smaller(_) => {
                 // The server wants each request on a connection of its own.
-                lane.connection = None;
+                slot.connection = None;
                 self.connect(at)?;
                 self.ask(at);
             }
             Next::Done => {
-                self.tally.sessions.add(now - lane.upload_began);
+                self.tally.sessions.add(now - slot.upload_began);
                 self.tally.files += 1;
                 if self.keeps_numbers {
                     self.tally.stored.push(upload.file());
                 }
                 let is_kept = connection.is_reusable() && self.keep != Keep::Session;
-                lane.upload = None;
+                slot.upload = None;
                 if self.keep != Keep::Held {
                     if !is_kept {
-                        lane.connection = None;
+                        slot.connection = None;
                     }
                     self.begin(at);
                 }
@@ -395,14 +395,14 @@ impl<'c> Generator<'c> {
         Ok(())
     }
 
-    /// The upload failed; the lane goes on with the next file on a new connection.
+    /// The upload failed; the slot goes on with the next file on a new connection.
     fn give_up(&mut self, at: usize, fault: &Fault) {
-        let lane = &mut self.lanes[at];
-        let upload = lane.upload.take();
+        let slot = &mut self.slots[at];
+        let upload = slot.upload.take();
         let is_between_uploads = upload.is_none();
         (self.tally.unfinished).extend(upload.as_ref().and_then(Unfinished::of));
-        lane.connection = None;
-        if std::mem::take(&mut lane.is_new) {
+        slot.connection = None;
+        if std::mem::take(&mut slot.is_new) {
             self.new_lanes -= 1;
         }
         if !is_between_uploads {
@@ -412,9 +412,9 @@ impl<'c> Generator<'c> {
     }
 
     fn end_stalled(&mut self, now: Instant) {
-        for at in 0..self.lanes.len() {
-            let lane = &self.lanes[at];
-            if lane.upload.is_some() && now.saturating_duration_since(lane.moved) > self.stall {
+        for at in 0..self.slots.len() {
+            let slot = &self.slots[at];
+            if slot.upload.is_some() && now.saturating_duration_since(slot.moved) > self.stall {
                 self.give_up(at, &Fault::Stalled(self.stall));
             }
         }

@@ -61,7 +61,7 @@ struct Shared {
 #[derive(Default)]
 struct InFlight {
     /// Notifications, by location.
-    lanes: BTreeMap<String, usize>,
+    by_location: BTreeMap<String, usize>,
     /// Of all locations.
     all: usize,
     /// Bytes of the files that are sent by value.
@@ -70,24 +70,24 @@ struct InFlight {
 
 impl InFlight {
     /// Counts one more, if it may be.
-    fn admit(&mut self, lane: &str, lane_max: usize, bytes: u64, bounds: &Bounds) -> bool {
-        let here = self.lanes.get(lane).copied().unwrap_or(0);
+    fn admit(&mut self, location: &str, location_max: usize, bytes: u64, bounds: &Bounds) -> bool {
+        let here = self.by_location.get(location).copied().unwrap_or(0);
         let sum = self.bytes.saturating_add(bytes);
         let is_too_much = bytes > 0 && self.bytes > 0 && sum > bounds.bytes_max;
-        if here >= lane_max || self.all >= bounds.in_flight_max || is_too_much {
+        if here >= location_max || self.all >= bounds.in_flight_max || is_too_much {
             return false;
         }
-        self.lanes.insert(lane.to_owned(), here + 1);
+        self.by_location.insert(location.to_owned(), here + 1);
         self.all += 1;
         self.bytes = sum;
         true
     }
 
-    fn end(&mut self, lane: &str, bytes: u64) {
-        if let Some(here) = self.lanes.get_mut(lane) {
+    fn end(&mut self, location: &str, bytes: u64) {
+        if let Some(here) = self.by_location.get_mut(location) {
             *here -= 1;
             if *here == 0 {
-                self.lanes.remove(lane);
+                self.by_location.remove(location);
             }
         }
         self.all -= 1;
@@ -117,7 +117,7 @@ impl Notifier {
     /// Returns at once; the outcome comes later. The files of the order are on the desk.
     pub fn deliver(&self, order: Order, desk: Desk) -> oneshot::Receiver<Delivery> {
         let (told, outcome) = oneshot::channel();
-        let Some(place) = Place::take(&self.shared, &order) else {
+        let Some(slot) = Slot::take(&self.shared, &order) else {
             // Whoever asked may be gone; there is nobody else to tell.
             let _ = told.send(Err(NotifyError::Busy));
             return outcome;
@@ -125,8 +125,8 @@ impl Notifier {
         let deliver = move || {
             // It was started by a shard.
             processors::leave_to_shards();
-            let result = place.shared.deliver(&order, &desk);
-            drop(place);
+            let result = slot.shared.deliver(&order, &desk);
+            drop(slot);
             let _ = told.send(result);
         };
         // Without a thread its sender is dropped, which says so: [`NotifyError::NoThread`].
@@ -183,31 +183,31 @@ fn is_transient(outcome: &Delivery) -> bool {
 }
 
 /// One of the notifications that may be in flight; given back when dropped.
-struct Place {
+struct Slot {
     shared: Arc<Shared>,
-    lane: String,
+    location: String,
     bytes: u64,
 }
 
-impl Place {
+impl Slot {
     fn take(shared: &Arc<Shared>, order: &Order) -> Option<Self> {
         let bytes = match order.settings.kind {
             NotificationType::ByValue => order.bytes,
             NotificationType::ByReference => 0,
         };
-        let lane_max = order.settings.in_flight_max;
+        let location_max = order.settings.in_flight_max;
         let mut in_flight = shared.lock();
-        (in_flight.admit(&order.lane, lane_max, bytes, &shared.bounds)).then(|| Self {
+        (in_flight.admit(&order.location, location_max, bytes, &shared.bounds)).then(|| Self {
             shared: Arc::clone(shared),
-            lane: order.lane.clone(),
+            location: order.location.clone(),
             bytes,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
-        self.shared.lock().end(&self.lane, self.bytes);
+        self.shared.lock().end(&self.location, self.bytes);
     }
 }
 
@@ -234,6 +234,6 @@ mod tests {
         assert!(!in_flight.admit("c", 9, 1, &bounds));
         in_flight.end("c", u64::MAX);
         in_flight.end("b", 0);
-        assert!(in_flight.lanes.is_empty() && in_flight.all == 0 && in_flight.bytes == 0);
+        assert!(in_flight.by_location.is_empty() && in_flight.all == 0 && in_flight.bytes == 0);
     }
 }

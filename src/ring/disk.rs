@@ -244,7 +244,7 @@ fn work_stat(folder: &WorkFolder, name: &str) -> StatResult {
             bytes: stamp.bytes,
             age_ms: age_ms(&stat),
             inode: stamp.inode,
-            held: freeing::held(&stat),
+            occupied: freeing::occupied(&stat),
             modified_ns: stamp.modified_ns,
             changed_ns: stamp.changed_ns,
         }
@@ -283,7 +283,7 @@ fn take_name_away(folder: &WorkFolder, name: &str) -> io::Result<Removal> {
         clear_of_folder(folder, name, names::asides(name))?;
         return Ok(Removal::Done);
     }
-    if freeing::held(&stat) < freeing::BIG_BYTES_MIN {
+    if freeing::occupied(&stat) < freeing::BIG_BYTES_MIN {
         folder.remove(name)?;
         return Ok(Removal::Done);
     }

@@ -38,7 +38,7 @@ pub fn free_in_pieces(file: &OwnedFd) {
         return;
     }
     let length = u64::try_from(stat.st_size).unwrap_or(0);
-    let mut end = length.max(held(&stat));
+    let mut end = length.max(occupied(&stat));
     // What is reserved beyond its end would go with the first piece.
     if end > length && rustix::fs::ftruncate(file, end).is_err() {
         end = length;
@@ -64,8 +64,8 @@ fn has_nobody_else(file: &OwnedFd) -> bool {
 /// Unit of `st_blocks`, whatever the file system's own.
 const STAT_BLOCK_BYTES: u64 = 512;
 
-/// The space that a file holds, in bytes.
-pub fn held(stat: &Stat) -> u64 {
+/// The space that a file occupies, in bytes.
+pub fn occupied(stat: &Stat) -> u64 {
     u64::try_from(stat.st_blocks).unwrap_or(0) * STAT_BLOCK_BYTES
 }
 

@@ -52,7 +52,7 @@ impl<D> OneshotOutputTransform for GiveBack<D> {
 /// An operation that the driver has; its data is parked there until it completes, even if this is
 /// dropped.
 pub struct Pushed<D: 'static> {
-    number: queue::Ticket,
+    number: queue::EntryNumber,
     operation: InFlightOneshot<D, GiveBack<D>>,
 }
 

@@ -248,7 +248,7 @@ impl Publication {
             if is_no_file(stands.st_mode) {
                 return Err(Blocked::by(Obstacle::NoFile, self.place.path.as_str()).into());
             }
-            if freeing::held(&stands) >= freeing::BIG_BYTES_MIN {
+            if freeing::occupied(&stands) >= freeing::BIG_BYTES_MIN {
                 replaced = hold(to, name);
             }
         }

@@ -84,20 +84,20 @@ fn queue() -> Rc<Queue> {
     QUEUE.with(Rc::clone)
 }
 
-/// Ticket of an entry among all of its thread.
+/// Which entry it is among all of its thread, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket(u64);
+pub struct EntryNumber(u64);
 
 /// Counts an entry that is pushed now.
-pub fn count() -> Ticket {
+pub fn count() -> EntryNumber {
     QUEUE.with(|queue| {
         queue.pushed.set(queue.pushed.get() + 1);
-        Ticket(queue.pushed.get())
+        EntryNumber(queue.pushed.get())
     })
 }
 
 /// An entry completed.
-pub fn completed(number: Ticket) {
+pub fn completed(number: EntryNumber) {
     QUEUE.with(|queue| queue.taken.set(queue.taken.get().max(number.0)));
 }
 

@@ -178,8 +178,8 @@ pub struct Order {
     pub part: String,
     /// Name of the place for the reply there.
     pub reply: String,
-    /// The location; notifications in flight are counted for each.
-    pub lane: String,
+    /// The prefix of its location; notifications in flight are counted for each.
+    pub location: String,
     /// Size of the file.
     pub bytes: u64,
     /// Who sends it, where somebody was asked.

@@ -165,7 +165,7 @@ impl<W: World> Held<W> {
             shelf: self.keep().shelf(),
             part: names::part_name(id),
             reply: names::reply_name(id),
-            lane: location.prefix.clone(),
+            location: location.prefix.clone(),
             bytes: self.received(),
             user: life.user,
             proof: life.proof.map(Scheme::word),

@@ -35,26 +35,26 @@ struct Inner {
     /// The holder works by an order.
     is_order: bool,
     waiter: Option<Waiter>,
-    next_ticket: u64,
+    next_number: u64,
 }
 
 struct Waiter {
-    ticket: u64,
+    number: u64,
     waker: Option<Waker>,
     /// Since when an order waits.
     order_since: Option<Millis>,
 }
 
-/// The place in the queue; nobody waits there any more when it is dropped.
-struct Place<'a> {
+/// Who is queued; nobody waits any more when it is dropped.
+struct Queued<'a> {
     turnstile: &'a Turnstile,
-    ticket: u64,
+    number: u64,
 }
 
-impl Drop for Place<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
         let mut inner = self.turnstile.inner.borrow_mut();
-        (inner.waiter).take_if(|waiter| waiter.ticket == self.ticket);
+        (inner.waiter).take_if(|waiter| waiter.number == self.number);
     }
 }
 
@@ -85,7 +85,7 @@ impl Turnstile {
             holder: None,
             is_order: false,
             waiter: None,
-            next_ticket: 0,
+            next_number: 0,
         };
         Rc::new(Self {
             inner: RefCell::new(inner),
@@ -117,13 +117,13 @@ impl Turnstile {
         if let Some(pass) = self.try_enter(Rc::clone(&holder)) {
             return Ok((pass, Entered::Free));
         }
-        let place = self.queue(None);
+        let queued = self.queue(None);
         let current = self.inner.borrow().holder.clone();
         let entered = match current.is_some_and(|current| current.stop()) {
             true => Entered::TookOver,
             false => Entered::Waited,
         };
-        let pass = self.await_turn(place, holder).await?;
+        let pass = self.await_turn(queued, holder).await?;
         Ok((pass, entered))
     }
 
@@ -145,8 +145,8 @@ impl Turnstile {
         if !is_behind {
             return Err(Superseded);
         }
-        let place = self.queue(None);
-        self.await_turn(place, holder).await
+        let queued = self.queue(None);
+        self.await_turn(queued, holder).await
     }
 
     /// Enters by an order, when whoever is there has left by itself. Whoever waits no more drops
@@ -163,12 +163,12 @@ impl Turnstile {
             self.inner.borrow_mut().is_order = true;
             return Ok(pass);
         }
-        let place = self.queue(Some(now));
+        let queued = self.queue(Some(now));
         let current = self.inner.borrow().holder.clone();
         if let Some(current) = current {
             current.look_up();
         }
-        self.await_turn(place, holder).await
+        self.await_turn(queued, holder).await
     }
 
     /// Whether an order waits.
@@ -183,13 +183,13 @@ impl Turnstile {
 
     async fn await_turn(
         self: &Rc<Self>,
-        place: Place<'_>,
+        queued: Queued<'_>,
         holder: Rc<dyn Holder>,
     ) -> Result<Pass, Superseded> {
         poll_fn(|context| {
             let mut inner = self.inner.borrow_mut();
             match &mut inner.waiter {
-                Some(waiter) if waiter.ticket == place.ticket => {
+                Some(waiter) if waiter.number == queued.number => {
                     waiter.waker = Some(context.waker().clone());
                 }
                 _ => return Poll::Ready(Err(Superseded)),
@@ -209,12 +209,12 @@ impl Turnstile {
     }
 
     /// Takes the only place in the queue and sends away whoever had it.
-    fn queue(&self, order_since: Option<Millis>) -> Place<'_> {
+    fn queue(&self, order_since: Option<Millis>) -> Queued<'_> {
         let mut inner = self.inner.borrow_mut();
-        let ticket = inner.next_ticket;
-        inner.next_ticket += 1;
+        let number = inner.next_number;
+        inner.next_number += 1;
         let before = inner.waiter.replace(Waiter {
-            ticket,
+            number,
             waker: None,
             order_since,
         });
@@ -225,9 +225,9 @@ impl Turnstile {
         {
             waker.wake();
         }
-        Place {
+        Queued {
             turnstile: self,
-            ticket,
+            number,
         }
     }
 }

@@ -178,8 +178,8 @@ pub struct WorkStat {
     pub age_ms: u64,
     /// Identity of the file on its file system; survives rename.
     pub inode: u64,
-    /// Space that it holds, in bytes: what is reserved for it counts.
-    pub held: u64,
+    /// Space that it occupies, in bytes: what is reserved for it counts.
+    pub occupied: u64,
     /// When its bytes last changed, in nanoseconds since 1970.
     pub modified_ns: u64,
     /// When anything of it last changed, likewise.

@@ -414,7 +414,7 @@ impl<D: Disk> Recovery<'_, D> {
             keep,
             path,
             age_ms: part.map_or(0, |part| part.age_ms),
-            reserved: part.map_or(0, |part| part.held.saturating_sub(received)),
+            reserved: part.map_or(0, |part| part.occupied.saturating_sub(received)),
         });
     }
 

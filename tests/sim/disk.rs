@@ -463,7 +463,7 @@ impl SimDisk {
             bytes: content.cached.len() as u64,
             age_ms: now.saturating_sub(content.written_ms),
             inode,
-            held: content.reserved.max(content.cached.len() as u64),
+            occupied: content.reserved.max(content.cached.len() as u64),
             modified_ns: content.touched,
             changed_ns: content.touched,
         })
