@@ -184,8 +184,8 @@ fn address(entry: &[u8]) -> Option<SocketAddr> {
         .and_then(of_somebody)
 }
 
-/// An address as the kernel would have told it of a listener of IPv4. `None` for `0.0.0.0` and `::`,
-/// which proxies write for a client that has no address or that they hide.
+/// An address as the kernel would have told it of a listener of IPv4. `None` for `0.0.0.0` and
+/// `::`, which proxies write for a client that has no address or that they hide.
 fn of_somebody(address: SocketAddr) -> Option<SocketAddr> {
     let ip = address.ip().to_canonical();
     (!ip.is_unspecified()).then(|| SocketAddr::new(ip, address.port()))

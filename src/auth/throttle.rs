@@ -8,8 +8,8 @@
 
 use std::collections::BTreeMap;
 
-/// From this wrong one on a client waits, without a right one that was looked at between them. Those
-/// before it cost nothing: somebody who mistypes, a task with an old password.
+/// From this wrong one on a client waits, without a right one that was looked at between them.
+/// Those before it cost nothing: somebody who mistypes, a task with an old password.
 pub const WAIT_FROM: u32 = 10;
 /// The first wait, in milliseconds; each further failure doubles it.
 pub const WAIT_MS_MIN: u64 = 1_000;

@@ -17,8 +17,8 @@
 //!                     ▼                                            ▼
 //!   Cancel, Expire, Poison (but see below) ───► Gone ◄── Close ── Published
 //!
-//!   A file in Closing may have its name already. Into a folder, Cancel and Expire publish it. On its
-//!   way into a store Expire leaves it alone, and what was promised ends by Published only.
+//!   A file in Closing may have its name already. Into a folder, Cancel and Expire publish it. On
+//!   its way into a store Expire leaves it alone, and what was promised ends by Published only.
 //!
 //!   Where an application is told of each file (protocol.md 9.1), Sealed leads there by its answer:
 //!

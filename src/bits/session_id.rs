@@ -1,9 +1,10 @@
 //! The name of a session: 128 bits, unguessable, and telling which shard owns it.
 //!
 //! To a client it is opaque. Whoever knows it may write to the session, so it comes from the
-//! system's randomness, and 114 to 122 of its bits nobody can guess (the more shards, the fewer): six
-//! are the version's, and to us its first byte also names the owner. So any shard finds the owner of any session without a shared map, and still finds one
-//! after a restart with fewer shards.
+//! system's randomness, and 114 to 122 of its bits nobody can guess (the more shards, the fewer):
+//! six are the version's, and to us its first byte also names the owner. So any shard finds the
+//! owner of any session without a shared map, and still finds one after a restart with fewer
+//! shards.
 //!
 //! We write it in one way, with braces and in upper case, as IIS does. We read it in any case, with
 //! or without braces (protocol.md 1.6, 1.7).
