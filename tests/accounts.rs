@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use support::client::{Client, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment};
+use support::client::{Client, E_ACCESSDENIED, SESSION_NOT_FOUND, basic, fragment};
 use support::host::run;
 use support::program::computed;
 use support::raw::Response;
@@ -57,11 +57,6 @@ impl Guarded {
         client.lines = lines.to_owned();
         client
     }
-}
-
-fn basic(user: &str, password: &str) -> String {
-    let encoded = STANDARD.encode(format!("{user}:{password}"));
-    format!("Authorization: Basic {encoded}\r\n")
 }
 
 #[track_caller]

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use support::client::{Client, DISK_FULL, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment};
+use support::client::{Client, DISK_FULL, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment, upload};
 use support::host::{Tmpfs, folder_and_root};
 use support::listing;
 use support::mount::Disk;
@@ -160,12 +160,6 @@ fn unchunked(mut body: &str) -> String {
         content.push_str(&rest[..bytes]);
         body = &rest[bytes + 2..];
     }
-}
-
-fn upload(server: &Server, path: &str, bytes: u64) {
-    let mut client = Client::create(server.address(), path);
-    client.send(fragment(0..bytes)).assert(200, None);
-    client.close().assert(200, None);
 }
 
 #[test]

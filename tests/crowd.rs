@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use support::client::{Client, fragment};
 use support::host::allow_files;
 use support::program::{computed, memory};
+use support::random::Rng;
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::tls::{Authority, listener};
@@ -103,23 +104,6 @@ fn an_idle_connection_costs_the_same_whatever_it_sent() {
     eprintln!("{after_short} and {after_long} bytes for each idle connection");
 }
 
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn within(&mut self, range: std::ops::RangeInclusive<u64>) -> u64 {
-        range.start() + self.next() % (range.end() - range.start() + 1)
-    }
-}
-
 /// One of the thousand uploads.
 struct Upload {
     client: Client,
@@ -159,11 +143,11 @@ fn a_thousand_concurrent_uploads_end_in_a_thousand_identical_files() {
 }
 
 fn size_of(seed: u64) -> u64 {
-    Random(seed).within(5_000..=200_000)
+    Rng(seed).within(5_000..=200_000)
 }
 
 fn drive(server: &Server, seeds: std::ops::Range<u64>, seed: u64) {
-    let mut random = Random(seed);
+    let mut random = Rng(seed);
     let mut uploads: Vec<Upload> = seeds
         .map(|seed| Upload {
             client: Client::create(server.address(), &format!("/{seed}.bin")).seed(seed),
@@ -181,7 +165,7 @@ fn drive(server: &Server, seeds: std::ops::Range<u64>, seed: u64) {
     }
 }
 
-fn take_turn(server: &Server, upload: &mut Upload, random: &mut Random) {
+fn take_turn(server: &Server, upload: &mut Upload, random: &mut Rng) {
     let Upload {
         client,
         total,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{CWD, FileType, Mode};
 
-use support::client::{Client, fragment};
+use support::client::{Client, fragment, upload};
 use support::content::content;
 use support::program::Program;
 use support::raw::{Raw, Response};
@@ -26,13 +26,6 @@ const BYTES: u64 = 3_000_001;
 #[track_caller]
 fn server(lines: &str) -> Server {
     Server::with(Settings::default().file(lines))
-}
-
-#[track_caller]
-fn upload(server: &Server, path: &str, bytes: u64) {
-    let mut client = Client::create(server.address(), path);
-    client.send(fragment(0..bytes)).assert(200, None);
-    client.close().assert(200, None);
 }
 
 #[track_caller]

@@ -6,10 +6,7 @@ mod support;
 
 use std::net::{IpAddr, SocketAddr};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
-use support::client::{Client, E_ACCESSDENIED, E_INVALIDARG, fragment};
+use support::client::{Client, E_ACCESSDENIED, E_INVALIDARG, basic, fragment};
 use support::raw::Raw;
 use support::server::{Server, Settings};
 use support::tls::Authority;
@@ -27,11 +24,6 @@ fn behind(server: &Server, path: &str, lines: &str) -> Client {
 
 fn forwarded(addresses: &str) -> String {
     format!("X-Forwarded-For: {addresses}\r\n")
-}
-
-fn basic(user: &str, password: &str) -> String {
-    let encoded = STANDARD.encode(format!("{user}:{password}"));
-    format!("Authorization: Basic {encoded}\r\n")
 }
 
 #[test]

@@ -27,6 +27,7 @@ use bitsd::ring::shelves::Shelves;
 use bitsd::ring::work_folder::WorkFolder;
 use bitsd::server::floor::{Fill, Wire};
 use bitsd::vault::disk::{Block, File as _, Readable as _, Shelf};
+use support::mount::run;
 
 /// Blocks of the tests: small, so that a socket holds one.
 const BLOCK_BYTES: usize = 64 * 1024;
@@ -670,14 +671,6 @@ impl Drop for FailingDisk {
             let _ = Command::new("umount").arg("-l").arg(mounted).output();
         }
     }
-}
-
-fn run(words: &[&str]) -> Option<()> {
-    let output = Command::new(words[0]).args(&words[1..]).output().ok()?;
-    if !output.status.success() {
-        eprintln!("{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    output.status.success().then_some(())
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::IFlags;
-use support::client::{Client, SESSION_NOT_FOUND, fragment};
+use support::client::{Client, SESSION_NOT_FOUND, fragment, upload};
 use support::content::content;
 use support::host::{
     Tmpfs, allow, as_nobody, folder_and_root, folder_and_root_of_nobody, make_pipe, set_flags,
@@ -20,13 +20,6 @@ use support::mount::Disk;
 use support::server::{Server, Settings};
 use support::{skip, wait_until};
 use tempfile::TempDir;
-
-#[track_caller]
-fn upload(server: &Server, path: &str, bytes: u64) {
-    let mut client = Client::create(server.address(), path);
-    client.send(fragment(0..bytes)).assert(200, None);
-    client.close().assert(200, None);
-}
 
 /// The running server has them open, and goes on; the next start refuses the folder.
 #[test]

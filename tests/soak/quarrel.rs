@@ -15,10 +15,11 @@ use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::battle::{Ground, POOL_BYTES, Rng, Setup, Terms, add, fight, read};
+use super::battle::{Ground, POOL_BYTES, Setup, Terms, add, fight, read};
 use super::scenarios::Outcome;
 use super::support::backend::{Act, Backend};
 use super::support::client::{Client, PROTOCOL};
+use super::support::random::Rng;
 use super::support::raw::{Raw, Response};
 use super::support::server::{Server, Settings};
 use super::support::{PATIENCE, wait_until};

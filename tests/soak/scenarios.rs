@@ -5,10 +5,11 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{AtFlags, Timespec, Timestamps};
 
-use super::battle::{Ground, Promise, Rng, Setup, Terms, fight, read};
+use super::battle::{Ground, Promise, Setup, Terms, fight, read};
 use super::mount::{Kind, Mount};
 use super::quarrel::quarrel;
 use super::support::client::{Client, SESSION_NOT_FOUND, fragment};
+use super::support::random::Rng;
 use super::support::server::{Server, Settings};
 use super::support::wait_until;
 use super::told::told;

@@ -17,12 +17,13 @@ use bitsd::http::digest::Hex;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::battle::{Ground, Rng, Setup, Terms, Whole, fight};
+use super::battle::{Ground, Setup, Terms, Whole, fight};
 use super::scenarios::{Outcome, any_cores, passed};
 use super::support::backend::{Act, Backend, Heard};
 #[cfg(feature = "nats")]
 use super::support::broker::Broker;
 use super::support::ledger::lines;
+use super::support::random::Rng;
 use super::support::server::{Server, Settings};
 
 /// What is owed at the end is told within this.

@@ -4,8 +4,9 @@ use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::battle::{Ground, POOL_BYTES, Promise, Rng, Whole, add, folder};
+use super::battle::{Ground, POOL_BYTES, Promise, Whole, add, folder};
 use super::support::client::{DISK_FULL, PROTOCOL, SESSION_NOT_FOUND};
+use super::support::random::Rng;
 use super::support::raw::{Raw, Response};
 
 /// One client: one upload after the other, each on as many connections as it takes.

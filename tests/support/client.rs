@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::ClientConfig;
 
 use super::content::content;
 use super::raw::{Raw, Response};
+use super::server::Server;
 
 /// The protocol's GUID.
 pub const PROTOCOL: &str = "{7df0354d-249b-430f-820d-3d2a9bef4931}";
@@ -21,6 +24,20 @@ pub const E_ACCESSDENIED: &str = "0x80070005";
 pub const BG_E_TOO_LARGE: &str = "0x80200020";
 /// Error code for a full disk.
 pub const DISK_FULL: &str = "0x80070070";
+
+/// Uploads a file of so many bytes, in one fragment.
+#[track_caller]
+pub fn upload(server: &Server, path: &str, bytes: u64) {
+    let mut client = Client::create(server.address(), path);
+    client.send(fragment(0..bytes)).assert(200, None);
+    client.close().assert(200, None);
+}
+
+/// The line by which a user shows a password.
+pub fn basic(user: &str, password: &str) -> String {
+    let encoded = STANDARD.encode(format!("{user}:{password}"));
+    format!("Authorization: Basic {encoded}\r\n")
+}
 
 /// A client with one connection and at most one session.
 pub struct Client {

@@ -18,6 +18,7 @@ pub mod listing;
 pub mod manager;
 pub mod mount;
 pub mod program;
+pub mod random;
 pub mod raw;
 pub mod server;
 pub mod tls;

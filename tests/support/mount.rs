@@ -120,7 +120,8 @@ impl Drop for Silent {
     }
 }
 
-fn run(words: &[&str]) -> Option<()> {
+/// Runs a program; `None` if it fails, and why is on stderr.
+pub fn run(words: &[&str]) -> Option<()> {
     let output = Command::new(words[0]).args(&words[1..]).output().ok()?;
     if !output.status.success() {
         eprintln!("{words:?}: {}", String::from_utf8_lossy(&output.stderr));
