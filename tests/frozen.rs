@@ -141,6 +141,56 @@ fn all_uploads_go_on_when_a_disk_thaws_however_many_waited_and_for_how_long() {
     assert_eq!(stalls_in_calls(&log).next(), None, "{log}");
 }
 
+/// Goal: who keeps time for a shard does not wait for its journal. Method: somebody removes that
+/// from a disk which takes nothing then; a head that never ends has its time meanwhile.
+#[test]
+fn time_outs_go_on_while_a_journal_waits_for_a_frozen_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let mkfs = ["mkfs.ext4", "-q", "-F"];
+    let Some(disk) = Disk::mount(folder.path(), &mkfs, 64 << 20, "rw") else {
+        return skip("no ext4 can be mounted here (needs root and loop devices)");
+    };
+    let root = disk.path().join("files");
+    fs::create_dir(&root).unwrap();
+    let settings = Settings::default().flags(&["--cores", "1"]);
+    let server = Server::on(&root, settings.file("[limits]\nhead_ms_max = 3000"));
+    let journals = || {
+        let names = fs::read_dir(root.join(".bitsd")).unwrap();
+        let paths = names.map(|name| name.unwrap().path());
+        let is_journal = |path: &PathBuf| path.extension().is_some_and(|it| it == "journal");
+        paths.filter(is_journal).collect::<Vec<_>>()
+    };
+    let frozen = loop {
+        let quiet_since = Instant::now();
+        wait_until("the disk was quiet for more than a second", || {
+            quiet_since.elapsed() > Duration::from_millis(1_200)
+        });
+        for journal in journals() {
+            fs::remove_file(journal).unwrap();
+        }
+        let Some(frozen) = Frozen::freeze(disk.path()) else {
+            return skip("no file system can be frozen here (needs root and fsfreeze)");
+        };
+        // The server may have been quicker.
+        if journals().is_empty() {
+            break frozen;
+        }
+    };
+    let mut endless = server.connect();
+    endless.send("BITS_POST /a HTTP/1.1\r\n");
+    let ended = std::thread::spawn(move || endless.assert_closed());
+    let began = Instant::now();
+    while !ended.is_finished() && began.elapsed() < PATIENCE / 2 {
+        std::thread::yield_now();
+    }
+    let is_ended = ended.is_finished();
+    assert!(journals().is_empty(), "the disk takes nothing");
+    drop(frozen);
+    assert!(is_ended, "a head that never ends was waited for");
+    ended.join().unwrap();
+    wait_until("the journal was written anew", || !journals().is_empty());
+}
+
 /// What the socket of a service manager is called, beside the settings.
 const NOTIFY: &str = "notify";
 

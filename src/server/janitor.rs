@@ -49,7 +49,7 @@ impl<W: World> Shard<W> {
             (self.store.journal).forget_old(self.world.now(), self.limits().tombstone_ms_max);
             self.close_roots();
             self.note_lack();
-            self.store.journal.heal(&*self.world).await;
+            self.begin_to_heal();
             self.tell_what_is_due();
             if self.phase() == Phase::Draining && self.connections_len() == 0 {
                 return;
@@ -161,6 +161,20 @@ impl<W: World> Shard<W> {
         self.world.spawn(async move {
             shard.store.stuck.try_again(&*shard.world).await;
             shard.is_removing.set(false);
+        });
+    }
+
+    /// Writes the journal anew where somebody has hurt it: beside the watchdog, which must not wait
+    /// for the disk.
+    fn begin_to_heal(self: &Rc<Self>) {
+        if self.is_healing.get() || !self.store.journal.is_hurt() {
+            return;
+        }
+        self.is_healing.set(true);
+        let shard = Rc::clone(self);
+        self.world.spawn(async move {
+            shard.store.journal.heal(&*shard.world).await;
+            shard.is_healing.set(false);
         });
     }
 

@@ -121,6 +121,8 @@ pub struct Shard<W: World> {
     pub(super) is_cleaning_up: Cell<bool>,
     /// What could not be removed is tried again.
     pub(super) is_removing: Cell<bool>,
+    /// The journal is being written anew.
+    pub(super) is_healing: Cell<bool>,
     /// When expired sessions are looked for next.
     next_cleanup_ms: Cell<Millis>,
     /// Whoever waits for the last connection to end.
@@ -201,6 +203,7 @@ impl<W: World> Shard<W> {
             is_giving_back: Cell::new(false),
             is_cleaning_up: Cell::new(false),
             is_removing: Cell::new(false),
+            is_healing: Cell::new(false),
             next_cleanup_ms: Cell::new(0),
             emptied: RefCell::default(),
             config,

@@ -362,15 +362,20 @@ impl<D: WorkFiles> Journal<D> {
         Ok(())
     }
 
-    /// Writes a new file if somebody has removed, renamed, replaced or cut ours: all that is needed
-    /// is in memory.
+    /// Whether somebody has removed, renamed, replaced or cut our file. Its disk is not waited for.
+    pub fn is_hurt(&self) -> bool {
+        self.log.borrow().as_ref().is_some_and(Self::is_bad)
+    }
+
+    fn is_bad(log: &Rc<D::Log>) -> bool {
+        log.is_lost() || !log.is_in_place()
+    }
+
+    /// Writes a new file in place of one that [is hurt](Self::is_hurt): all that is needed is in
+    /// memory. It waits for the disk.
     pub async fn heal(&self, disk: &D) {
-        let is_bad = |log: &Rc<D::Log>| log.is_lost() || !log.is_in_place();
-        if !self.log.borrow().as_ref().is_some_and(is_bad) {
-            return;
-        }
         let _turn = self.gate.turn().await;
-        self.log.borrow_mut().take_if(|log| is_bad(log));
+        self.log.borrow_mut().take_if(|log| Self::is_bad(log));
         if !self.is_open()
             && let Err(error) = self.renew(disk).await
         {
