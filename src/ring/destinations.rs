@@ -118,7 +118,8 @@ impl Disk for RingWorld {
             let to = (&**shelf.descriptor(), &*part);
             publication::take_back(&folder, place.path.file_name(), to, inode)
         };
-        lane.look("take a file back", take_back).await
+        // It moves the file. Nobody would take it back later.
+        lane.go_on("take a file back", take_back).await
     }
 
     async fn sync_destination(&self, place: &Place) -> io::Result<()> {
