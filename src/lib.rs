@@ -33,7 +33,8 @@
 //!    └──► client/ (`bitsd put`: plain blocking sockets), bench/ (`bitsd bench`)
 //!  metrics/ counts events; admin/ shows them, and takes orders, on threads of its own.
 //!  event.rs is plain data for all; observe/ is the log, for main and ring.
-//!  version.rs names the build; processors.rs says where threads run that are no shards.
+//!  version.rs names the build; processors.rs says where threads run that are no shards, and
+//!  begun.rs keeps what is begun at the first need.
 //!  named_file.rs reads what settings and flags name; unseen.rs knows characters that hide others,
 //!  and shell.rs writes paths that can be pasted. vigil.rs sees who waits for a file system, and
 //!  wall_clock.rs says what time it is; coarse_clock.rs is the clock that never jumps.
@@ -87,6 +88,7 @@
 #[allow(clippy::disallowed_methods, reason = "on threads of its own")]
 pub mod admin;
 pub mod auth;
+pub mod begun;
 #[cfg(feature = "bench")]
 #[allow(clippy::disallowed_methods, reason = "a program of its own")]
 pub mod bench;

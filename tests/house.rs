@@ -71,6 +71,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["auth", "http", "named_file", "unseen"]),
     // The table of what the disk says: pure, for the flow and for the log.
     ("diagnosis", &["bits", "http", "event"]),
+    ("begun", &[]),
     ("processors", &[]),
     ("named_file", &["shell", "vigil"]),
     ("shell", &[]),
@@ -114,6 +115,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "objects",
         &[
+            "begun",
             "coarse_clock",
             "custody",
             "diagnosis",

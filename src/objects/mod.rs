@@ -39,12 +39,13 @@ pub mod trial;
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+use crate::begun::Begun;
 use crate::bits::session_id::SessionId;
 use crate::config::ObjectStore;
 use crate::custody::object::StoredObject;
@@ -69,7 +70,7 @@ struct Shared {
     /// Files of which parts are sent ahead: how many bytes of each were acked.
     ahead: Mutex<BTreeMap<SessionId, watch::Sender<u64>>>,
     claims: Mutex<Claims>,
-    staff: OnceLock<Option<mpsc::UnboundedSender<Task>>>,
+    staff: Begun<mpsc::UnboundedSender<Task>>,
 }
 
 /// What is under way, by session. As many as there are sessions, which are bounded.
@@ -156,7 +157,7 @@ impl Objects {
             work,
             ahead: Mutex::default(),
             claims: Mutex::default(),
-            staff: OnceLock::new(),
+            staff: Begun::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -324,7 +325,7 @@ impl Objects {
 
     /// Where there is nobody yet, nothing is under way, and there was no note at the start.
     fn ask_if_there(&self, task: Task) {
-        if let Some(Some(staff)) = self.shared.staff.get() {
+        if let Some(staff) = self.shared.staff.get() {
             let _is_found_by_its_note = staff.send(task);
         }
     }
@@ -359,7 +360,8 @@ impl Objects {
 
     fn ask(&self, task: Task) -> Option<()> {
         let shared = &self.shared;
-        let staff = shared.staff.get_or_init(|| {
+        let staff = shared.staff.get_or_begin(|_| {
+            let runtime = staff::runtime().ok()?;
             let (tasks, to_do) = mpsc::unbounded_channel();
             let staff = staff::Staff::new(
                 Arc::clone(&shared.metrics),
@@ -369,12 +371,12 @@ impl Objects {
             let run = move || {
                 // It may have been started by a shard.
                 processors::leave_to_shards();
-                staff.work(to_do);
+                staff.work(&runtime, to_do);
             };
             let thread = thread::Builder::new().name("objects".to_owned());
             thread.spawn(run).ok().map(|_| tasks)
         });
-        staff.as_ref()?.send(task).ok()
+        staff?.send(task).ok()
     }
 }
 

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
+use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, AbortHandle, LocalSet};
 
@@ -82,6 +83,17 @@ struct Desk {
     probes: Cell<u64>,
 }
 
+/// What the thread runs on.
+///
+/// # Errors
+/// Too many files may be open.
+pub fn runtime() -> io::Result<Runtime> {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    // Each thread holds a block of a file at most.
+    let runtime = runtime.enable_all().max_blocking_threads(FILE_THREADS_MAX);
+    runtime.build()
+}
+
 impl Staff {
     pub fn new(metrics: Arc<Metrics>, uploads_max: usize, work: Arc<OwnedFd>) -> Self {
         Self {
@@ -92,16 +104,9 @@ impl Staff {
     }
 
     /// Works until nobody can ask for anything any more.
-    pub fn work(self, mut tasks: mpsc::UnboundedReceiver<Task>) {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        // Each holds a block of a file at most.
-        let runtime = runtime.enable_all().max_blocking_threads(FILE_THREADS_MAX);
-        let Ok(runtime) = runtime.build() else {
-            // Whoever asks finds nobody, and hears that it is refused.
-            return;
-        };
+    pub fn work(self, runtime: &Runtime, mut tasks: mpsc::UnboundedReceiver<Task>) {
         let desk = Rc::new(Desk::of(self));
-        LocalSet::new().block_on(&runtime, async move {
+        LocalSet::new().block_on(runtime, async move {
             while let Some(task) = tasks.recv().await {
                 desk.begin(task);
             }

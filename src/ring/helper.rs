@@ -1,11 +1,11 @@
 //! A thread that a shard gives its calls to when they would hold it up.
 
-use std::cell::OnceCell;
 use std::io;
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::begun::Begun;
 use crate::processors;
 
 type Job = Box<dyn FnOnce() + Send>;
@@ -14,8 +14,7 @@ type Job = Box<dyn FnOnce() + Send>;
 pub struct Helper {
     name: &'static str,
     jobs_max: usize,
-    /// None where there was no thread to be had.
-    jobs: OnceCell<Option<mpsc::Sender<Job>>>,
+    jobs: Begun<mpsc::Sender<Job>>,
 }
 
 impl Helper {
@@ -24,7 +23,7 @@ impl Helper {
         Self {
             name,
             jobs_max,
-            jobs: OnceCell::new(),
+            jobs: Begun::default(),
         }
     }
 
@@ -46,8 +45,7 @@ impl Helper {
     /// Gives a job to the thread, as soon as there is room for it; does it here where there is no
     /// thread.
     pub async fn begin(&self, job: Job) {
-        let jobs = self.jobs.get_or_init(|| self.start());
-        let left = match jobs {
+        let left = match self.jobs() {
             Some(jobs) => jobs.send(job).await.err().map(|refused| refused.0),
             None => Some(job),
         };
@@ -56,7 +54,11 @@ impl Helper {
         }
     }
 
-    fn start(&self) -> Option<mpsc::Sender<Job>> {
+    fn jobs(&self) -> Option<&mpsc::Sender<Job>> {
+        self.jobs.get_or_begin(|is_first| self.start(is_first))
+    }
+
+    fn start(&self, is_first: bool) -> Option<mpsc::Sender<Job>> {
         let (jobs, mut to_do) = mpsc::channel::<Job>(self.jobs_max);
         let work = move || {
             processors::leave_to_shards();
@@ -67,6 +69,7 @@ impl Helper {
         let thread = thread::Builder::new().name(self.name.to_owned());
         match thread.spawn(work) {
             Ok(_) => Some(jobs),
+            Err(_) if !is_first => None,
             Err(error) => {
                 let event = "lane_missing";
                 tracing::warn!(

@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, StatVfs, StatxFlags};
 
 use super::shelves::Shelves;
 use super::work_folder::path_of;
+use crate::begun::Begun;
 use crate::vault::disk::Shelf;
 use crate::vault::space::{Figures, Space};
 
@@ -160,7 +161,7 @@ impl Watched {
 pub struct ShelfSpaces {
     spaces: Spaces,
     /// As the shelves were at this count of changes.
-    known: RefCell<(u64, BTreeMap<Shelf, Arc<Space>>)>,
+    known: RefCell<(u64, BTreeMap<Shelf, Begun<Arc<Space>>>)>,
 }
 
 impl ShelfSpaces {
@@ -177,12 +178,10 @@ impl ShelfSpaces {
         if known.0 != changes {
             *known = (changes, BTreeMap::new());
         }
-        let find = || {
-            // If nobody can tell what is free, nothing is known to be short.
-            let folder = shelves.get(shelf);
-            self.spaces.of(folder.descriptor()).unwrap_or_default()
-        };
-        Arc::clone(known.1.entry(shelf).or_insert_with(find))
+        let find = |_| self.spaces.of(shelves.get(shelf).descriptor()).ok();
+        let found = known.1.entry(shelf).or_default().get_or_begin(find);
+        // While nobody can tell what is free, nothing is known to be short.
+        found.cloned().unwrap_or_default()
     }
 }
 
