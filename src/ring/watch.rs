@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,13 +30,17 @@ const INTERVAL: Duration = Duration::from_secs(2);
 /// How long a request waits for a look: a file system that hangs must not take all of them with it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// So many requests may wait for a look. While one file system hangs, they stay when those who made
+/// them have lost patience.
+const ASKS_MAX: usize = 256;
+
 /// All names of a folder are looked at once in so many looks: there may be very many.
 const LOOKS_FOR_ALL: u64 = 30;
 
 /// Asks for a look before its time.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    asks: Sender<oneshot::Sender<()>>,
+    asks: SyncSender<oneshot::Sender<()>>,
 }
 
 impl Watch {
@@ -49,7 +53,7 @@ impl Watch {
         metrics: &Arc<Metrics>,
         spaces: &Spaces,
     ) -> Result<Self, LaunchError> {
-        let (asks, asked) = channel();
+        let (asks, asked) = sync_channel(ASKS_MAX);
         let watchman = Watchman {
             directories: Arc::clone(directories),
             metrics: Arc::clone(metrics),
@@ -66,10 +70,11 @@ impl Watch {
         Ok(Self { asks })
     }
 
-    /// Returns when everything has been looked at, or when that takes too long.
+    /// Returns when everything has been looked at, when that takes too long, or at once if too many
+    /// wait for it.
     pub async fn look(&self) {
         let (done, looked) = oneshot::channel();
-        if self.asks.send(done).is_ok() {
+        if self.asks.try_send(done).is_ok() {
             let _ = tokio::time::timeout(PATIENCE, looked).await;
         }
     }
@@ -255,5 +260,30 @@ impl Watchman {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn while_a_look_hangs_so_many_wait_for_the_next_one_and_no_more() {
+        let (asks, _hangs) = sync_channel(ASKS_MAX);
+        let watch = Watch { asks };
+        let mut context = Context::from_waker(Waker::noop());
+        let mut is_waiting = || {
+            Box::pin(watch.look())
+                .as_mut()
+                .poll(&mut context)
+                .is_pending()
+        };
+        // Each of them loses patience at once, and its request stays.
+        for _ in 0..ASKS_MAX {
+            assert!(is_waiting());
+        }
+        assert!(!is_waiting());
     }
 }
