@@ -2,39 +2,110 @@
 //! one.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 
-/// Lets one through at a time.
+/// Lets one through at a time, in the order in which they came.
 #[derive(Default)]
 pub struct Gate {
     is_taken: Cell<bool>,
-    /// As many as there are connections at the most.
-    waiting: RefCell<Vec<Waker>>,
+    /// Numbers that were drawn so far.
+    drawn: Cell<u64>,
+    /// The numbers of those who wait, in order; each has one place. As many as there are
+    /// connections at the most, and a few tasks of the shard.
+    waiting: RefCell<VecDeque<(u64, Waker)>>,
+    /// Whose turn it is, and who has not come for it yet.
+    called: Cell<Option<u64>>,
 }
 
 /// The turn; over when dropped.
 pub struct Turn<'a>(&'a Gate);
 
+/// The place of somebody who waits, or is about to.
+struct Place<'a> {
+    gate: &'a Gate,
+    number: Option<u64>,
+}
+
 impl Gate {
     /// Waits for the turn.
     pub async fn turn(&self) -> Turn<'_> {
-        poll_fn(|context| {
-            if self.is_taken.replace(true) {
-                self.waiting.borrow_mut().push(context.waker().clone());
-                return Poll::Pending;
+        let mut place = Place {
+            gate: self,
+            number: None,
+        };
+        poll_fn(move |context| place.poll(context)).await
+    }
+
+    /// The turn goes to the next one: to wake all of them would let each look in vain for each that
+    /// is before it.
+    fn pass_on(&self) {
+        let next = self.waiting.borrow_mut().pop_front();
+        match next {
+            Some((number, waker)) => {
+                self.called.set(Some(number));
+                waker.wake();
             }
-            Poll::Ready(Turn(self))
-        })
-        .await
+            None => self.is_taken.set(false),
+        }
+    }
+
+    fn place_of(&self, number: u64) -> Option<usize> {
+        let waiting = self.waiting.borrow();
+        let place = waiting.binary_search_by_key(&number, |(number, _)| *number);
+        place.ok()
+    }
+}
+
+impl<'a> Place<'a> {
+    fn poll(&mut self, context: &Context<'_>) -> Poll<Turn<'a>> {
+        let gate = self.gate;
+        let Some(number) = self.number else {
+            if !gate.is_taken.replace(true) {
+                return Poll::Ready(Turn(gate));
+            }
+            let number = gate.drawn.get();
+            gate.drawn.set(number + 1);
+            self.number = Some(number);
+            let waiting = (number, context.waker().clone());
+            gate.waiting.borrow_mut().push_back(waiting);
+            return Poll::Pending;
+        };
+        if gate.called.get() == Some(number) {
+            gate.called.set(None);
+            self.number = None;
+            return Poll::Ready(Turn(gate));
+        }
+        if let Some(place) = gate.place_of(number) {
+            let waker = context.waker().clone();
+            let before = std::mem::replace(&mut gate.waiting.borrow_mut()[place].1, waker);
+            // Whatever goes with it may look at the gate.
+            drop(before);
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let Some(number) = self.number else {
+            return;
+        };
+        if self.gate.called.get() == Some(number) {
+            self.gate.called.set(None);
+            self.gate.pass_on();
+        } else if let Some(place) = self.gate.place_of(number) {
+            let left = self.gate.waiting.borrow_mut().remove(place);
+            drop(left);
+        }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        self.0.is_taken.set(false);
-        self.0.waiting.take().into_iter().for_each(Waker::wake);
+        self.0.pass_on();
     }
 }
 
@@ -86,22 +157,69 @@ impl SharedSync {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::pin::pin;
-    use std::task::Context;
+    use std::pin::{Pin, pin};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
 
     /// Polls once.
-    fn poll<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        match future.poll(&mut Context::from_waker(Waker::noop())) {
+    fn poll<T>(future: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        poll_by(future, Waker::noop())
+    }
+
+    fn poll_by<T>(future: Pin<&mut impl Future<Output = T>>, waker: &Waker) -> Option<T> {
+        match future.poll(&mut Context::from_waker(waker)) {
             Poll::Ready(value) => Some(value),
             Poll::Pending => None,
         }
+    }
+
+    /// Counts how often it was woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn each_who_waits_has_one_place_and_is_woken_once_in_its_order() {
+        let gate = Gate::default();
+        let mut turn = poll(pin!(gate.turn()));
+        let woken: Vec<Arc<Woken>> = (0..5).map(|_| Arc::default()).collect();
+        let count = |at: usize| woken[at].0.load(Ordering::Relaxed);
+        let wakers: Vec<Waker> = woken.iter().map(|it| Arc::clone(it).into()).collect();
+        let mut waiting: Vec<_> = (0..5).map(|_| Some(Box::pin(gate.turn()))).collect();
+        // Nobody has a second place by asking twice.
+        for (at, waits) in waiting.iter_mut().enumerate() {
+            let waits = waits.as_mut().unwrap();
+            assert!(poll_by(waits.as_mut(), &wakers[at]).is_none());
+            assert!(poll_by(waits.as_mut(), &wakers[at]).is_none());
+        }
+        assert_eq!(gate.waiting.borrow().len(), 5);
+        // One leaves before its turn, and one that has been called.
+        waiting[1] = None;
+        drop(turn.take());
+        assert_eq!([0, 1, 2, 3, 4].map(count), [1, 0, 0, 0, 0]);
+        // Who comes now is behind them.
+        assert!(poll(pin!(gate.turn())).is_none());
+        waiting[0] = None;
+        assert_eq!([0, 1, 2, 3, 4].map(count), [1, 0, 1, 0, 0]);
+        for at in 2..5 {
+            let waits = waiting[at].as_mut().unwrap();
+            assert!(poll_by(waits.as_mut(), &wakers[at]).is_some());
+        }
+        assert_eq!([0, 1, 2, 3, 4].map(count), [1, 0, 1, 1, 1]);
+        assert!(poll(pin!(gate.turn())).is_some(), "nobody waits");
     }
 
     /// A sync that takes until it is told its result.
     fn sync<'a>(
         begun: &'a Cell<u32>,
         result: &'a RefCell<Option<io::Result<()>>>,
-    ) -> impl FnOnce() -> std::pin::Pin<Box<dyn Future<Output = io::Result<()>> + 'a>> {
+    ) -> impl FnOnce() -> Pin<Box<dyn Future<Output = io::Result<()>> + 'a>> {
         move || {
             begun.set(begun.get() + 1);
             Box::pin(poll_fn(|_| match result.borrow_mut().take() {
