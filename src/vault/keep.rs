@@ -79,16 +79,25 @@ impl Keep {
         let may_have_reply = record.state.reply() == Reply::File;
         let was_closing = matches!(record.state, State::Closing { .. });
         Self {
+            was_closing,
+            may_have_reply,
+            ..Self::of(id, shelf, Record { boot_id, ..record }, sequence)
+        }
+    }
+
+    /// One of which this life of the server has done nothing yet.
+    fn of(id: SessionId, shelf: Shelf, record: Record, sequence: u64) -> Self {
+        Self {
             id,
             shelf,
-            kept: Kept::new(Record { boot_id, ..record }, sequence),
+            kept: Kept::new(record, sequence),
             sequence,
             name_durable: false,
             is_unsynced: false,
             named: Named::No,
-            was_closing,
+            was_closing: false,
             leaves_part: false,
-            may_have_reply,
+            may_have_reply: false,
             hashed_written: 0,
             left_written: None,
         }
@@ -140,20 +149,7 @@ impl Keep {
             is_unsettled: false,
             object: None,
         };
-        let mut keep = Self {
-            id,
-            shelf,
-            kept: Kept::new(record, 0),
-            sequence: 0,
-            name_durable: false,
-            is_unsynced: false,
-            named: Named::No,
-            was_closing: false,
-            leaves_part: false,
-            may_have_reply: false,
-            hashed_written: 0,
-            left_written: None,
-        };
+        let mut keep = Self::of(id, shelf, record, 0);
         if let Err(error) = keep
             .commit(store, keep.in_state(State::NEW), Sync::No)
             .await
