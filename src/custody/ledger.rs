@@ -4,9 +4,9 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::mpsc::{self, SyncSender, sync_channel};
+use std::sync::mpsc::{self, SyncSender, TrySendError, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// EBUSY: the disk does not keep up.
 const BUSY: i32 = 16;
+
+/// While the queue is full, whoever ends the ledger tries again so often.
+const BEAT: Duration = Duration::from_millis(1);
 
 /// The way to the ledger; one for all shards.
 #[derive(Clone, Debug)]
@@ -130,13 +133,43 @@ impl Ledger {
     }
 
     /// The server ends: what waits is written and synced, and the log is told of the head. Waits no
-    /// longer than this.
+    /// longer than this; what is not written by then is lost, and counted.
     pub fn end(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
         let (tell, told) = mpsc::channel();
-        if self.orders.try_send(Task::End(tell)).is_ok() {
-            let _ = told.recv_timeout(patience);
+        let mut end = Task::End(tell);
+        // While the disk is slow, as many may wait as fit.
+        while let Err(TrySendError::Full(back)) = self.orders.try_send(end) {
+            if Instant::now() >= deadline {
+                return self.lose_waiting();
+            }
+            end = back;
+            thread::sleep(BEAT);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if told.recv_timeout(left).is_err() {
+            self.lose_waiting();
         }
     }
+
+    fn lose_waiting(&self) {
+        let lines = self.metrics.waiting();
+        if lines > 0 {
+            self.metrics.lost.add(lines);
+            note_lost(lines);
+        }
+    }
+}
+
+/// Tells the log of lines that are lost.
+pub(super) fn note_lost(lines: u64) {
+    let event = "custody_lines_lost";
+    tracing::error!(
+        event,
+        lines,
+        "lines of uploads that ended without a file could not be written into the custody ledger, and are lost: \
+         the log has these uploads (`session_ended`)"
+    );
 }
 
 /// Writes a line where a ledger is kept ([`Ledger::write`]).
@@ -229,5 +262,49 @@ mod tests {
         });
         assert_eq!((metrics.wrong(), metrics.lines.get()), (None, 1));
         ledger.end(Duration::from_secs(60));
+    }
+
+    /// A ledger whose thread has begun nothing yet, and what it is asked for.
+    fn without_thread(path: &Path) -> (Ledger, mpsc::Receiver<Task>) {
+        let (orders, tasks) = sync_channel(1);
+        let ledger = Ledger {
+            orders,
+            folder: Arc::new(fs::File::open(path).unwrap().into()),
+            metrics: Arc::default(),
+        };
+        (ledger, tasks)
+    }
+
+    #[test]
+    fn an_end_waits_for_its_place_where_the_disk_is_slow() {
+        let place = tempfile::tempdir().unwrap();
+        let (ledger, tasks) = without_thread(place.path());
+        ledger.tell(entry(1));
+        let ending = {
+            let ledger = ledger.clone();
+            thread::spawn(move || ledger.end(Duration::from_secs(60)))
+        };
+        assert!(matches!(tasks.recv(), Ok(Task::Write(_))));
+        ledger.metrics.answered.add(1);
+        let Ok(Task::End(tell)) = tasks.recv() else {
+            panic!("nothing else was asked for");
+        };
+        tell.send(()).unwrap();
+        ending.join().unwrap();
+        assert_eq!(ledger.metrics.lost.get(), 0);
+    }
+
+    #[test]
+    fn what_is_not_written_when_the_server_ends_is_counted_as_lost() {
+        let place = tempfile::tempdir().unwrap();
+        let (ledger, tasks) = without_thread(place.path());
+        ledger.tell(entry(1));
+        // There is no place for the end.
+        ledger.end(Duration::ZERO);
+        assert_eq!(ledger.metrics.lost.get(), 1);
+        // There is one, and nobody comes to it.
+        let _line = tasks.recv().unwrap();
+        ledger.end(Duration::ZERO);
+        assert_eq!(ledger.metrics.lost.get(), 2);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::super::ledger::note_lost;
 use super::{BATCH_MAX, Wanted, Writer};
 
 /// So many are kept while none can be written; some 1 KiB each.
@@ -54,12 +55,6 @@ impl Writer {
             return;
         }
         self.told_lost = lost;
-        let event = "custody_lines_lost";
-        tracing::error!(
-            event,
-            lines,
-            "lines of uploads that ended without a file could not be written into the custody ledger, and are lost: \
-             the log has these uploads (`session_ended`)"
-        );
+        note_lost(lines);
     }
 }
