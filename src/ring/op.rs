@@ -413,4 +413,30 @@ pub const OPCODES: &[(u8, &str)] = &[
     (opcode::Read::CODE, "READ"),
     (opcode::Fsync::CODE, "FSYNC"),
     (opcode::Fallocate::CODE, "FALLOCATE"),
+    (opcode::SyncFileRange::CODE, "SYNC_FILE_RANGE"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// What stands after each `opcode::` that has this after its name.
+    fn opcodes_with<'s>(source: &'s str, end: &str) -> BTreeSet<&'s str> {
+        let pieces = source.split("opcode::").skip(1);
+        let names = pieces.filter_map(|piece| {
+            let length = piece.find(|c: char| !c.is_alphanumeric())?;
+            let (name, rest) = piece.split_at(length);
+            rest.starts_with(end).then_some(name)
+        });
+        names.collect()
+    }
+
+    /// The probe at start asks for all of them, and `push` rests on what they have in common.
+    #[test]
+    fn the_list_of_opcodes_is_whole() {
+        let code = include_str!("op.rs").split("#[cfg(test)]").next().unwrap();
+        let used = opcodes_with(code, "::new(");
+        assert!(used.len() > 10, "{used:?}");
+        assert_eq!(opcodes_with(code, "::CODE"), used);
+    }
+}
