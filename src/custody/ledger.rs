@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use tokio::sync::oneshot;
 
 use super::entry::{LedgerEntry, Scribe};
@@ -25,9 +26,6 @@ const WAITING_MAX: usize = 16_384;
 /// Whoever waits for a line hears after this that it takes too long; the line is written all the
 /// same, if the disk comes back.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// EBUSY: the disk does not keep up.
-const BUSY: i32 = 16;
 
 /// While the queue is full, whoever ends the ledger tries again so often.
 const BEAT: Duration = Duration::from_millis(1);
@@ -100,7 +98,8 @@ impl Ledger {
             Ok(Ok(result)) => result,
             // The thread is gone.
             Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
-            Err(_) => Err(io::Error::from_raw_os_error(BUSY)),
+            // The disk does not keep up.
+            Err(_) => Err(Errno::BUSY.into()),
         }
     }
 
@@ -128,7 +127,7 @@ impl Ledger {
         sent.map_err(|_| {
             self.metrics.answered.add(1);
             // As many wait as may: the disk is not quick enough.
-            io::Error::from_raw_os_error(BUSY)
+            Errno::BUSY.into()
         })
     }
 

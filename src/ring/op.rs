@@ -26,14 +26,8 @@ use super::write_out::WAITED_FOR;
 use crate::named_file;
 use crate::vault::disk::Block;
 
-/// `MSG_WAITALL`: the receive completes when the block is full (or the peer ended).
-const MSG_WAITALL: i32 = 0x100;
-/// `MSG_NOSIGNAL`: no SIGPIPE.
-const MSG_NOSIGNAL: i32 = 0x4000;
-/// `POLLIN | POLLRDHUP`.
-const POLL_READABLE: u32 = 0x1 | 0x2000;
-/// `FALLOC_FL_KEEP_SIZE`.
-const KEEP_SIZE: i32 = 1;
+/// There is something to be read, or an end.
+const POLL_READABLE: u32 = (libc::POLLIN | libc::POLLRDHUP).cast_unsigned() as u32;
 
 /// Hands result and data back together.
 struct GiveBack<D>(std::marker::PhantomData<D>);
@@ -130,7 +124,7 @@ fn len_u32(range: &Range<usize>) -> u32 {
 /// Accepts one connection. The future must not be dropped before it completes, or the socket leaks.
 pub async fn accept(listener: &Arc<OwnedFd>) -> io::Result<OwnedFd> {
     let entry = opcode::Accept::new(fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
-        .flags(SOCK_CLOEXEC)
+        .flags(libc::SOCK_CLOEXEC)
         .build();
     // SAFETY: the pointers are null, which asks for no address; the listener is kept open. It
     // completes once: it is no multishot accept.
@@ -139,9 +133,6 @@ pub async fn accept(listener: &Arc<OwnedFd>) -> io::Result<OwnedFd> {
     // SAFETY: the kernel has just made this descriptor for us; nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
-
-/// `SOCK_CLOEXEC`.
-const SOCK_CLOEXEC: i32 = 0o2_000_000;
 
 /// Waits until a socket has bytes or an end to be read.
 pub async fn poll_readable(socket: &Rc<OwnedFd>) -> io::Result<()> {
@@ -169,7 +160,8 @@ pub async fn receive(
 ) -> (io::Result<usize>, RingBlock) {
     let flags = match how {
         Receive::Some => 0,
-        Receive::All => MSG_WAITALL,
+        // It completes when the block is full, or the peer ended.
+        Receive::All => libc::MSG_WAITALL,
     };
     let memory = &mut block.bytes_mut()[range.clone()];
     let entry = opcode::Recv::new(fd(socket), memory.as_mut_ptr(), len_u32(&range))
@@ -191,7 +183,7 @@ pub async fn send(
 ) -> (io::Result<usize>, Vec<u8>) {
     let left = &bytes[from..];
     let entry = opcode::Send::new(fd(socket), left.as_ptr(), len_u32(&(from..bytes.len())))
-        .flags(MSG_NOSIGNAL)
+        .flags(libc::MSG_NOSIGNAL)
         .build();
     // SAFETY: the memory is the vector's, which is on the heap and does not move with it; the
     // kernel only reads it, and the socket is kept open. It completes once: nothing is sent without
@@ -209,7 +201,7 @@ pub async fn send_block(
 ) -> (io::Result<usize>, RingBlock) {
     let memory = &block.bytes()[range.clone()];
     let entry = opcode::Send::new(fd(socket), memory.as_ptr(), len_u32(&range))
-        .flags(MSG_NOSIGNAL)
+        .flags(libc::MSG_NOSIGNAL)
         .build();
     // SAFETY: as in `receive`; the kernel only reads. It completes once, as in `send`.
     let submitted = unsafe { submit((block, Rc::clone(socket)), entry) };
@@ -392,7 +384,7 @@ pub async fn allocate(file: &Rc<OwnedFd>, range: Range<u64>) -> io::Result<()> {
     }
     let entry = opcode::Fallocate::new(fd(file), range.end.saturating_sub(range.start))
         .offset(range.start)
-        .mode(KEEP_SIZE)
+        .mode(libc::FALLOC_FL_KEEP_SIZE)
         .build();
     // SAFETY: no pointers; the file is kept open. It completes once.
     let (result, _file) = unsafe { submit(Rc::clone(file), entry) }.await;
