@@ -16,6 +16,7 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::commit_file;
+use super::descriptor::Descriptor;
 use super::freeing;
 use super::lane::Lane;
 use super::log::RingLog;
@@ -101,7 +102,7 @@ impl RingDisk {
 
     fn work_file(&self, shelf: Shelf, (file, inode): (OwnedFd, u64)) -> RingFile {
         RingFile {
-            file: Rc::new(file),
+            file: Descriptor::new(file, self.lane(shelf)),
             inode,
             route: self.route(shelf),
             may_be_direct: matches!(self.io, Io::Auto | Io::Direct),
@@ -175,7 +176,7 @@ impl RingDisk {
         (file, stat): (OwnedFd, ReplyStat),
     ) -> (RingFile, ReplyStat) {
         let file = RingFile {
-            file: Rc::new(file),
+            file: Descriptor::new(file, self.lane(shelf)),
             inode: stat.inode,
             route: Route::Ring,
             may_be_direct: false,

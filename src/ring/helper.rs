@@ -3,6 +3,7 @@
 use std::io;
 use std::thread;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::begun::Begun;
@@ -50,6 +51,17 @@ impl Helper {
             None => Some(job),
         };
         if let Some(job) = left {
+            job();
+        }
+    }
+
+    /// Gives a job to the thread if there is room for it now; does it here where there is no
+    /// thread.
+    pub fn begin_if_room(&self, job: Job) {
+        let Some(jobs) = self.jobs() else {
+            return job();
+        };
+        if let Err(TrySendError::Closed(job)) = jobs.try_send(job) {
             job();
         }
     }

@@ -11,6 +11,7 @@
 //! | bytes that are copied into the page cache | inline while the disk is quick, else by the ring |
 //! | all of these on a disk of another machine (NFS, SMB, FUSE), for ever perhaps | by the lane |
 //! | lists of whole folders | by the lane |
+//! | files that are closed | here; those on another machine by the lane ([`super::descriptor`]) |
 //! | truncation, space that is given back, big files without a name | by its second thread |
 //! | small files on their way to the device | by its third, [`super::write_out`] |
 //!
@@ -30,8 +31,8 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -95,6 +96,9 @@ struct State {
     busy_until: AtomicU64,
     /// When a call that writes last came back, in milliseconds of the coarse clock.
     written_at: AtomicU64,
+    /// Files that are to be closed before the next call by the lane: as many as were open, since it
+    /// opens no other one before. Locked for a moment only, and by nobody who closes.
+    to_close: Mutex<Vec<OwnedFd>>,
 }
 
 /// What a call does.
@@ -143,6 +147,19 @@ impl State {
     /// Whether the disk has taken something a moment ago.
     fn is_awake(&self, now: u64) -> bool {
         now.saturating_sub(self.written_at.load(Ordering::Relaxed)) < millis(QUIET)
+    }
+
+    fn will_close(&self, file: OwnedFd) {
+        let mut to_close = self.to_close.lock().unwrap_or_else(PoisonError::into_inner);
+        to_close.push(file);
+    }
+
+    /// Closes what is to be closed.
+    fn close_files(&self) {
+        let mut to_close = self.to_close.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = std::mem::take(&mut *to_close);
+        drop(to_close);
+        drop(files);
     }
 
     fn note_answer(&self) {
@@ -361,6 +378,7 @@ impl Lane {
         let pending = Counted::new(&self.state, |state: &State| &state.pending);
         let state = Arc::clone(&self.state);
         let timed = move || {
+            state.close_files();
             let began = Instant::now();
             let result = call();
             state.note(began.elapsed());
@@ -370,6 +388,19 @@ impl Lane {
             result
         };
         self.calls.run(timed).await
+    }
+
+    /// Closes a file that nobody has open any more. That may wait for another machine, and then it
+    /// is done by the lane.
+    pub fn close_file(&self, file: OwnedFd) {
+        if !self.is_remote {
+            return drop(file);
+        }
+        self.state.will_close(file);
+        let state = Arc::clone(&self.state);
+        // Where there is no room for it, those that wait do it.
+        self.calls
+            .begin_if_room(Box::new(move || state.close_files()));
     }
 
     /// Runs what takes its time by the second thread of the lane.

@@ -6,12 +6,12 @@ use std::io::{self, IoSliceMut};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use rustix::fs::{AtFlags, FallocateFlags, Mode, OFlags, StatxFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::counting;
+use super::descriptor::Descriptor;
 use super::lane::Lane;
 use super::op::{self, SyncScope};
 use super::recent::Recent;
@@ -27,7 +27,7 @@ const RESERVE_BYTES: u64 = 32 << 10;
 
 /// A journal.
 pub struct RingLog {
-    file: Arc<OwnedFd>,
+    file: Descriptor,
     /// Where the next append begins.
     end: Cell<u64>,
     /// Up to here the file system has space for it.
@@ -50,8 +50,9 @@ impl RingLog {
     pub async fn create(work: WorkFolder, name: &str, lane: Rc<Lane>) -> io::Result<Self> {
         let (folder, file_name) = (work.clone(), name.to_owned());
         let make = move || folder.create_file(&file_name, OFlags::RDWR, MODE);
+        let file = lane.run("create a journal", make).await?;
         Ok(Self {
-            file: Arc::new(lane.run("create a journal", make).await?),
+            file: Descriptor::new(file, Rc::clone(&lane)),
             work,
             name: name.to_owned(),
             ends: Cell::default(),
@@ -144,7 +145,7 @@ impl RingLog {
             self.lane
                 .inline("append to the journal", || append.run(&self.file))?;
         } else {
-            let file = Arc::clone(&self.file);
+            let file = self.file.share();
             let append = Append {
                 bytes: Cow::Owned(append.bytes.into_owned()),
                 ..append

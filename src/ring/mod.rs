@@ -26,6 +26,7 @@ mod bounded_wait;
 mod commit_file;
 pub mod commit_log;
 pub mod counting;
+mod descriptor;
 mod descriptors;
 mod destinations;
 pub mod directories;

@@ -232,39 +232,48 @@ where
 }
 
 /// Writes `block[range]` at `offset`: a fixed write if the block is registered.
-pub async fn write_at(
-    file: &Rc<OwnedFd>,
+pub async fn write_at<F>(
+    file: &F,
     block: RingBlock,
     range: Range<usize>,
     offset: u64,
-) -> (io::Result<usize>, RingBlock) {
+) -> (io::Result<usize>, RingBlock)
+where
+    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
+{
+    // The entry names the descriptor of what is handed over, whatever cloning it means.
+    let file = file.clone();
     let memory = &block.bytes()[range.clone()];
     let (pointer, len) = (memory.as_ptr(), len_u32(&range));
-    let entry = write_entry(file, &block, pointer, len, offset);
+    let entry = write_entry(&file, &block, pointer, len, offset);
     // SAFETY: as in `receive`; the kernel only reads. A fixed write stays within the registered
     // buffer of that index, which is the block's own. It completes once.
-    let submitted = unsafe { submit((block, Rc::clone(file)), entry) };
+    let submitted = unsafe { submit((block, file), entry) };
     let (result, (block, _file)) = submitted.await;
     (result.map(|written| written as usize), block)
 }
 
 /// The same, and shows the bytes piece by piece while the kernel has them; others have their turns
 /// in between.
-pub async fn write_at_shown(
-    file: &Rc<OwnedFd>,
+pub async fn write_at_shown<F>(
+    file: &F,
     block: RingBlock,
     range: Range<usize>,
     offset: u64,
     show: impl FnMut(&[u8]),
-) -> (io::Result<usize>, RingBlock) {
+) -> (io::Result<usize>, RingBlock)
+where
+    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
+{
+    let file = file.clone();
     let block = Rc::new(block);
     let memory = &block.bytes()[range.clone()];
     let (pointer, len) = (memory.as_ptr(), len_u32(&range));
-    let entry = write_entry(file, &block, pointer, len, offset);
+    let entry = write_entry(&file, &block, pointer, len, offset);
     queue::room(push_no_op).await;
     // SAFETY: as in `write_at`. The block is shared with this function, which only reads it, as the
     // kernel does: nobody can write to it until the operation has given its share back.
-    let pushed = unsafe { push((Rc::clone(&block), Rc::clone(file)), entry) };
+    let pushed = unsafe { push((Rc::clone(&block), file), entry) };
     // Not before the kernel has it.
     give_way().await;
     show_in_turns(memory, show).await;
@@ -305,25 +314,29 @@ fn write_entry(
 }
 
 /// Reads into `block[range]` from `offset` on: a fixed read if the block is registered.
-pub async fn read_at(
-    file: &Rc<OwnedFd>,
+pub async fn read_at<F>(
+    file: &F,
     mut block: RingBlock,
     range: Range<usize>,
     offset: u64,
-) -> (io::Result<usize>, RingBlock) {
+) -> (io::Result<usize>, RingBlock)
+where
+    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
+{
+    let file = file.clone();
     let index = block.registered_index();
     let memory = &mut block.bytes_mut()[range.clone()];
     let (pointer, len) = (memory.as_mut_ptr(), len_u32(&range));
     let entry = match index {
-        Some(index) => opcode::ReadFixed::new(fd(file), pointer, len, index)
+        Some(index) => opcode::ReadFixed::new(fd(&file), pointer, len, index)
             .offset(offset)
             .build(),
-        None => opcode::Read::new(fd(file), pointer, len)
+        None => opcode::Read::new(fd(&file), pointer, len)
             .offset(offset)
             .build(),
     };
     // SAFETY: as in `receive`, and as in `write_at` for the index. It completes once.
-    let submitted = unsafe { submit((block, Rc::clone(file)), entry) };
+    let submitted = unsafe { submit((block, file), entry) };
     let (result, (block, _file)) = submitted.await;
     (result.map(|read| read as usize), block)
 }
@@ -366,28 +379,36 @@ where
 }
 
 /// Brings the bytes of a file to the device and waits for them.
-pub async fn write_out(file: &Rc<OwnedFd>) -> io::Result<()> {
+pub async fn write_out<F>(file: &F) -> io::Result<()>
+where
+    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
+{
+    let file = file.clone();
     // A length of 0 is all of it.
-    let entry = opcode::SyncFileRange::new(fd(file), 0)
+    let entry = opcode::SyncFileRange::new(fd(&file), 0)
         .flags(WAITED_FOR)
         .build();
     // SAFETY: no pointers; the file is kept open. It completes once.
-    let (result, _file) = unsafe { submit(Rc::clone(file), entry) }.await;
+    let (result, _file) = unsafe { submit(file, entry) }.await;
     result.map(|_| ())
 }
 
 /// Reserves the space of a range and leaves the length alone.
-pub async fn allocate(file: &Rc<OwnedFd>, range: Range<u64>) -> io::Result<()> {
+pub async fn allocate<F>(file: &F, range: Range<u64>) -> io::Result<()>
+where
+    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
+{
     // The kernel counts in signed numbers.
     if i64::try_from(range.end).is_err() {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    let entry = opcode::Fallocate::new(fd(file), range.end.saturating_sub(range.start))
+    let file = file.clone();
+    let entry = opcode::Fallocate::new(fd(&file), range.end.saturating_sub(range.start))
         .offset(range.start)
         .mode(libc::FALLOC_FL_KEEP_SIZE)
         .build();
     // SAFETY: no pointers; the file is kept open. It completes once.
-    let (result, _file) = unsafe { submit(Rc::clone(file), entry) }.await;
+    let (result, _file) = unsafe { submit(file, entry) }.await;
     result.map(|_| ())
 }
 

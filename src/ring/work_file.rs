@@ -30,6 +30,7 @@ use rustix::io::Errno;
 use super::blocks::RingBlock;
 use super::blocks::pages::PAGE_BYTES;
 use super::counting;
+use super::descriptor::Descriptor;
 use super::lane::Lane;
 use super::op::{self, SyncScope};
 use super::rlimit::{self, Limited};
@@ -92,32 +93,34 @@ pub enum Route {
 
 /// An open work file.
 pub struct RingFile {
-    pub(super) file: Rc<OwnedFd>,
+    pub(super) file: Descriptor,
     pub(super) inode: u64,
     pub(super) route: Route,
     /// Whether a big file goes past the page cache.
     pub(super) may_be_direct: bool,
     /// The same file, opened with O_DIRECT; made when the file is known to be big.
-    pub(super) direct: RefCell<Option<Rc<OwnedFd>>>,
+    pub(super) direct: RefCell<Option<Descriptor>>,
     /// The lane of its disk.
     pub(super) lane: Rc<Lane>,
 }
 
 impl RingFile {
     /// From here on whole pages go past the page cache, if they may and the file system can.
-    fn go_direct(&self, bytes: u64) {
+    async fn go_direct(&self, bytes: u64) {
         if !self.may_be_direct || bytes < DIRECT_BYTES_MIN || self.direct.borrow().is_some() {
             return;
         }
-        let path = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+        // Its number stands for it until it is opened, whoever lets go of it here.
+        let file = self.file.share();
+        let open = move || {
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+            Ok(rustix::fs::open(path, flags, Mode::empty())?)
+        };
         // Where it cannot be opened so (tmpfs, a missing /proc), the page cache does.
-        let open = || rustix::fs::open(path, flags, Mode::empty());
-        *self.direct.borrow_mut() = self
-            .lane
-            .inline("open a file once more", open)
-            .ok()
-            .map(Rc::new);
+        let opened = self.lane.look("open a file once more", open).await.ok();
+        let opened = opened.map(|file| Descriptor::new(file, Rc::clone(&self.lane)));
+        *self.direct.borrow_mut() = opened;
     }
 
     /// The descriptor and the length of a direct write, if this can be one.
@@ -126,7 +129,7 @@ impl RingFile {
         block: &RingBlock,
         range: &Range<usize>,
         offset: u64,
-    ) -> Option<(Rc<OwnedFd>, usize)> {
+    ) -> Option<(Descriptor, usize)> {
         let is_aligned = range.start.is_multiple_of(PAGE_BYTES)
             && offset.is_multiple_of(PAGE_BYTES as u64)
             && block.is_page_aligned();
@@ -231,8 +234,9 @@ impl RingFile {
     /// The length of a file that another machine keeps. That is not asked: what this one has
     /// written and what was cut here is known here, and it would have to answer for each block.
     async fn length_known_here(&self) -> io::Result<u64> {
-        // A second descriptor, for another thread: some file systems ask all the same.
-        let file = self.file.try_clone()?;
+        // By another thread: some file systems ask all the same. To close a second descriptor would
+        // bring out what was written.
+        let file = self.file.share();
         let look = move || {
             let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
             match rustix::fs::statx(&file, c"", flags, StatxFlags::SIZE) {
@@ -273,7 +277,7 @@ impl File for RingFile {
         counting::timed(DiskOp::Write, write).await
     }
 
-    fn expect(&self, bytes: u64) -> io::Result<()> {
+    async fn expect(&self, bytes: u64) -> io::Result<()> {
         let is_over = file_bytes_max().is_some_and(|limit| bytes > limit);
         // The kernel counts in signed numbers.
         if is_over || i64::try_from(bytes).is_err() {
@@ -288,7 +292,8 @@ impl File for RingFile {
         if let Err(Errno::INVAL | Errno::OVERFLOW | Errno::FBIG) = place {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        self.go_direct(bytes);
+        // Boxed, because most files are short.
+        Box::pin(self.go_direct(bytes)).await;
         Ok(())
     }
 
@@ -300,8 +305,8 @@ impl File for RingFile {
     }
 
     async fn give_back(&self, bytes: u64) -> io::Result<()> {
-        // A second descriptor, for another thread: file systems take their time to free blocks.
-        let file = self.file.try_clone()?;
+        // By another thread: file systems take their time to free blocks.
+        let file = self.file.share();
         let cut = move || {
             // It must never take bytes away.
             if u64::try_from(rustix::fs::fstat(&file)?.st_size).ok() != Some(bytes) {
@@ -345,7 +350,7 @@ impl File for RingFile {
         if i64::try_from(bytes).is_err() {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let file = self.file.try_clone()?;
+        let file = self.file.share();
         let cut = move || retry(|| rustix::fs::ftruncate(&file, bytes));
         self.lane.send_long(cut).await?;
         op::sync(&self.file, SyncScope::All).await
@@ -370,5 +375,45 @@ fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> io::Result<T> {
             Err(Errno::INTR) => {}
             result => return Ok(result?),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    fn on_lane(lane: &Rc<Lane>) -> RingFile {
+        let file = tempfile::tempfile().unwrap();
+        RingFile {
+            file: Descriptor::new(file.into(), Rc::clone(lane)),
+            inode: 0,
+            route: Route::Inline,
+            may_be_direct: true,
+            direct: RefCell::default(),
+            lane: Rc::clone(lane),
+        }
+    }
+
+    /// It is opened once more, which says nothing of whether its disk takes writes.
+    #[tokio::test]
+    async fn what_is_expected_of_a_quiet_disk_does_not_wake_it() {
+        let lane = Rc::new(Lane::new(false));
+        on_lane(&lane).expect(DIRECT_BYTES_MIN).await.unwrap();
+        assert!(!lane.takes_writes());
+    }
+
+    #[tokio::test]
+    async fn another_machine_is_not_waited_for_on_the_shard() {
+        let file = on_lane(&Rc::new(Lane::new(true)));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut expects = pin!(file.expect(DIRECT_BYTES_MIN));
+        assert!(expects.as_mut().poll(&mut context).is_pending());
+        expects.await.unwrap();
+        // Nothing is asked of it for a small one.
+        let mut expects = pin!(file.expect(DIRECT_BYTES_MIN - 1));
+        assert!(expects.as_mut().poll(&mut context).is_ready());
     }
 }

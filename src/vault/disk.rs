@@ -70,7 +70,7 @@ pub trait File: Readable {
     ) -> (io::Result<usize>, Self::Block);
 
     /// Gets ready for a file of `bytes`; fails with `FileTooLarge` where no file can be so long.
-    fn expect(&self, bytes: u64) -> io::Result<()>;
+    async fn expect(&self, bytes: u64) -> io::Result<()>;
 
     /// Reserves the space of a range without changing the length. `Ok` where the file system
     /// cannot.

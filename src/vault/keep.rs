@@ -222,8 +222,7 @@ impl Keep {
             total: Some(total),
         };
         // Also where the size is known: a file that is opened anew gets ready anew.
-        file.expect(total)
-            .map_err(StoreError::new(DiskOp::Allocate))?;
+        (file.expect(total).await).map_err(StoreError::new(DiskOp::Allocate))?;
         if before != begun {
             has_room(&store.disk.space(self.shelf), total)
                 .map_err(StoreError::new(DiskOp::Allocate))?;

@@ -309,7 +309,7 @@ impl File for SimFile {
         self.write_at(block, range, offset).await
     }
 
-    fn expect(&self, bytes: u64) -> io::Result<()> {
+    async fn expect(&self, bytes: u64) -> io::Result<()> {
         let largest = self.sim.plan.largest_file;
         if largest.is_some_and(|largest| bytes > largest) {
             // EFBIG.

@@ -52,7 +52,7 @@ impl File for Never {
         match *self {}
     }
 
-    fn expect(&self, _: u64) -> io::Result<()> {
+    async fn expect(&self, _: u64) -> io::Result<()> {
         match *self {}
     }
 
