@@ -82,13 +82,33 @@ fn of_limit(
     }
 }
 
-/// How a file is written.
+/// How a file is written that goes into the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
     /// By the ring.
     Ring,
     /// On the shard, while the disk is quick.
     Inline,
+}
+
+/// How one write goes.
+enum Way {
+    /// Past the page cache: this descriptor takes so many bytes of it.
+    Direct(Descriptor, usize),
+    /// On the shard.
+    Inline,
+    /// By the ring.
+    Ring,
+}
+
+impl Way {
+    fn label(&self) -> usize {
+        match self {
+            Self::Direct(..) => labels::DIRECT,
+            Self::Inline => labels::INLINE,
+            Self::Ring => labels::RING,
+        }
+    }
 }
 
 /// An open work file.
@@ -123,21 +143,22 @@ impl RingFile {
         *self.direct.borrow_mut() = opened;
     }
 
-    /// The descriptor and the length of a direct write, if this can be one.
-    fn direct_part(
-        &self,
-        block: &RingBlock,
-        range: &Range<usize>,
-        offset: u64,
-    ) -> Option<(Descriptor, usize)> {
+    /// How this write goes.
+    fn way(&self, block: &RingBlock, range: &Range<usize>, offset: u64) -> Way {
         let is_aligned = range.start.is_multiple_of(PAGE_BYTES)
             && offset.is_multiple_of(PAGE_BYTES as u64)
             && block.is_page_aligned();
         let whole_pages = range.len() - range.len() % PAGE_BYTES;
-        if !is_aligned || whole_pages == 0 {
-            return None;
+        if is_aligned
+            && whole_pages > 0
+            && let Some(file) = self.direct.borrow().clone()
+        {
+            Way::Direct(file, whole_pages)
+        } else if self.route == Route::Inline && self.lane.takes_writes() {
+            Way::Inline
+        } else {
+            Way::Ring
         }
-        self.direct.borrow().clone().map(|file| (file, whole_pages))
     }
 
     fn write_inline(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
@@ -168,31 +189,33 @@ impl RingFile {
         range: Range<usize>,
         offset: u64,
     ) -> (io::Result<usize>, RingBlock) {
-        let (route, (written, block)) =
-            if let Some((file, bytes)) = self.direct_part(&block, &range, offset) {
+        let way = self.way(&block, &range, offset);
+        let label = way.label();
+        let (written, block) = match way {
+            Way::Direct(file, bytes) => {
                 let pages = range.start..range.start + bytes;
                 let end = offset + bytes as u64;
                 let (written, block) = op::write_at(&file, block, pages, offset).await;
-                (labels::DIRECT, (of_limit(written, end, limit_now), block))
-            } else if self.route == Route::Inline && self.lane.takes_writes() {
+                (of_limit(written, end, limit_now), block)
+            }
+            Way::Inline => {
                 let written = self.write_inline(&block.bytes()[range], offset);
-                (labels::INLINE, (written, block))
-            } else {
-                let written = op::write_at(&self.file, block, range, offset).await;
-                (labels::RING, written)
-            };
-        self.note_written(route, &written);
+                (written, block)
+            }
+            Way::Ring => op::write_at(&self.file, block, range, offset).await,
+        };
+        self.note_written(label, &written);
         (written, block)
     }
 }
 
 impl RingFile {
     /// A write came back by this way. What was written inline the lane knows already.
-    fn note_written(&self, route: usize, written: &io::Result<usize>) {
-        if route != labels::INLINE {
+    fn note_written(&self, label: usize, written: &io::Result<usize>) {
+        if label != labels::INLINE {
             self.lane.note_written();
         }
-        counting::wrote(route, written);
+        counting::wrote(label, written);
     }
 
     /// [`Self::write_somehow`], and shows the bytes. What is short is shown first; of a plain write
@@ -208,24 +231,26 @@ impl RingFile {
             show(&block.bytes()[range.clone()]);
             return self.write_somehow(block, range, offset).await;
         }
-        let (route, (written, block)) =
-            if let Some((file, bytes)) = self.direct_part(&block, &range, offset) {
+        let way = self.way(&block, &range, offset);
+        let label = way.label();
+        let (written, block) = match way {
+            Way::Direct(file, bytes) => {
                 let pages = range.start..range.start + bytes;
                 let end = offset + bytes as u64;
                 let (written, block) = op::write_at_shown(&file, block, pages, offset, show).await;
-                (labels::DIRECT, (of_limit(written, end, limit_now), block))
-            } else if self.route == Route::Inline && self.lane.takes_writes() {
+                (of_limit(written, end, limit_now), block)
+            }
+            Way::Inline => {
                 let written = self.write_inline(&block.bytes()[range.clone()], offset);
                 if let Ok(taken) = written {
                     let taken = range.start..range.start + taken;
                     op::show_in_turns(&block.bytes()[taken], show).await;
                 }
-                (labels::INLINE, (written, block))
-            } else {
-                let written = op::write_at_shown(&self.file, block, range, offset, show).await;
-                (labels::RING, written)
-            };
-        self.note_written(route, &written);
+                (written, block)
+            }
+            Way::Ring => op::write_at_shown(&self.file, block, range, offset, show).await,
+        };
+        self.note_written(label, &written);
         (written, block)
     }
 }
