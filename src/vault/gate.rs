@@ -32,11 +32,26 @@ struct Place<'a> {
 impl Gate {
     /// Waits for the turn.
     pub async fn turn(&self) -> Turn<'_> {
-        let mut place = Place {
+        let mut place = self.place();
+        poll_fn(move |context| place.poll(context)).await
+    }
+
+    fn place(&self) -> Place<'_> {
+        Place {
             gate: self,
             number: None,
-        };
-        poll_fn(move |context| place.poll(context)).await
+        }
+    }
+
+    fn waiting_len(&self) -> usize {
+        self.waiting.borrow().len()
+    }
+
+    /// Lets the first ones look at once, whosever turn it is.
+    fn wake_first(&self, count: usize) {
+        let waiting = self.waiting.borrow();
+        let first = waiting.iter().take(count);
+        first.for_each(|(_, waker)| waker.wake_by_ref());
     }
 
     /// The turn goes to the next one: to wake all of them would let each look in vain for each that
@@ -133,16 +148,17 @@ impl SharedSync {
     ) -> io::Result<()> {
         let ticket = self.asked.get() + 1;
         self.asked.set(ticket);
-        let _turn = self.gate.turn().await;
-        if self.done.get() >= ticket {
-            return Ok(());
-        }
-        if let Some((until, kind, code)) = *self.failed.borrow()
-            && until >= ticket
-        {
-            return Err(code.map_or_else(|| kind.into(), io::Error::from_raw_os_error));
-        }
-        let until = self.asked.get();
+        let mut place = self.gate.place();
+        let turn_or_outcome = poll_fn(|context| match self.outcome(ticket) {
+            Some(outcome) => Poll::Ready(Err(outcome)),
+            None => place.poll(context).map(Ok),
+        });
+        let _turn = match turn_or_outcome.await {
+            Ok(turn) => turn,
+            Err(outcome) => return outcome,
+        };
+        // They asked in the order in which they wait.
+        let (until, sharing) = (self.asked.get(), self.gate.waiting_len());
         let result = sync().await;
         match &result {
             Ok(()) => self.done.set(until),
@@ -150,7 +166,19 @@ impl SharedSync {
                 *self.failed.borrow_mut() = Some((until, error.kind(), error.raw_os_error()));
             }
         }
+        // All of them at once, and not one after the other.
+        self.gate.wake_first(sharing);
         result
+    }
+
+    /// What came of a sync that began after this request.
+    fn outcome(&self, ticket: u64) -> Option<io::Result<()>> {
+        if self.done.get() >= ticket {
+            return Some(Ok(()));
+        }
+        let (until, kind, code) = (*self.failed.borrow())?;
+        let error = || code.map_or_else(|| kind.into(), io::Error::from_raw_os_error);
+        (until >= ticket).then(|| Err(error()))
     }
 }
 
@@ -198,7 +226,7 @@ mod tests {
             assert!(poll_by(waits.as_mut(), &wakers[at]).is_none());
             assert!(poll_by(waits.as_mut(), &wakers[at]).is_none());
         }
-        assert_eq!(gate.waiting.borrow().len(), 5);
+        assert_eq!(gate.waiting_len(), 5);
         // One leaves before its turn, and one that has been called.
         waiting[1] = None;
         drop(turn.take());
@@ -247,6 +275,39 @@ mod tests {
         assert!(matches!(poll(second.as_mut()), Some(Ok(()))));
         assert!(matches!(poll(third.as_mut()), Some(Ok(()))));
         assert_eq!(begun.get(), 2);
+    }
+
+    #[test]
+    fn all_who_share_a_sync_hear_of_its_end_at_once() {
+        let (begun, result) = (Cell::new(0), RefCell::new(None));
+        let shared = SharedSync::default();
+        let mut first = pin!(shared.ask(sync(&begun, &result)));
+        assert!(poll(first.as_mut()).is_none());
+        let woken: Vec<Arc<Woken>> = (0..4).map(|_| Arc::default()).collect();
+        let wakers: Vec<Waker> = woken.iter().map(|it| Arc::clone(it).into()).collect();
+        let mut asking: Vec<_> = (0..4)
+            .map(|_| Box::pin(shared.ask(sync(&begun, &result))))
+            .collect();
+        for (asks, waker) in asking.iter_mut().zip(&wakers) {
+            assert!(poll_by(asks.as_mut(), waker).is_none());
+        }
+        *result.borrow_mut() = Some(Ok(()));
+        assert!(poll(first.as_mut()).is_some());
+        let count = |at: usize| woken[at].0.load(Ordering::Relaxed);
+        assert_eq!([0, 1, 2, 3].map(count), [1, 0, 0, 0], "one begins the next");
+        assert!(poll_by(asking[0].as_mut(), &wakers[0]).is_none());
+        *result.borrow_mut() = Some(Ok(()));
+        assert!(poll_by(asking[0].as_mut(), &wakers[0]).is_some());
+        assert!(
+            (1..4).all(|at| count(at) > 0),
+            "it is the sync of all of them"
+        );
+        // In whatever order they come for it; one has left.
+        drop(asking.pop());
+        for asks in asking.iter_mut().skip(1).rev() {
+            assert!(matches!(poll(asks.as_mut()), Some(Ok(()))));
+        }
+        assert_eq!((begun.get(), shared.gate.is_taken.get()), (2, false));
     }
 
     #[test]
