@@ -285,7 +285,7 @@ mod tests {
         };
         assert!(matches!(tasks.recv(), Ok(Task::Write(_))));
         ledger.metrics.answered.add(1);
-        let Ok(Task::End(tell)) = tasks.recv() else {
+        let Ok(Task::End(tell)) = tasks.recv_timeout(PATIENCE) else {
             panic!("nothing else was asked for");
         };
         tell.send(()).unwrap();
