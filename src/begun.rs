@@ -1,5 +1,6 @@
-//! What is begun at the first need of it, such as a thread. Where that fails it is tried again after
-//! a pause: a server that was short of something for a moment is not to be without it for ever.
+//! What is begun at the first need of it, such as a thread. Where that fails it is tried again
+//! after a pause: a server that was short of something for a moment is not to be without it for
+//! ever.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};

@@ -104,8 +104,8 @@ enum Progress {
 
 /// What the thread is asked to do. It takes each at once and waits for none of them, so what waits
 /// is what comes in one turn of it. Of a session that is at most the beginning of a job, that of
-/// sending it ahead (one each, by `jobs` and `ahead`) and the end of each; sessions are bounded. The
-/// rest comes with a start or a reload.
+/// sending it ahead (one each, by `jobs` and `ahead`) and the end of each; sessions are bounded.
+/// The rest comes with a start or a reload.
 enum Task {
     /// Takes a file to its store; it lies in this folder.
     Deliver(Box<ObjectOrder>, Arc<OwnedFd>, watch::Sender<Progress>),
