@@ -10,7 +10,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use support::client::{Client, SESSION_NOT_FOUND, fragment};
-use support::host::{Tmpfs, folder_and_root, run};
+use support::host::{Tmpfs, allow, folder_and_root, run};
 use support::server::{Server, Settings};
 use support::wait_until;
 
@@ -515,6 +515,45 @@ fn a_root_that_no_location_uses_may_go_and_come_back() {
         "{}",
         server.log()
     );
+    server.stop();
+}
+
+/// Goal: who moves the work directory and a root apart hears of it before the clients do. Method:
+/// the root is named by another mount of its folder; a start and a check tell of it, Close hears
+/// 503, and the root as it was named before helps.
+#[test]
+fn uploads_that_no_root_can_be_given_are_told_of() {
+    let Some(host) = Host::new() else { return };
+    let work = host.folder.path().join("work");
+    fs::create_dir(&work).unwrap();
+    allow(&work, 0o700);
+    let settings = Settings::default().flags(&["--work-dir", text(&work)]);
+    let check = |root: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command.args(["check", "--no-config", "--listen", "127.0.0.1:0"]);
+        command.args(["--work-dir", text(&work), "--root", text(root)]);
+        let output = command.output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut server = Server::on(&host.disk("a"), settings.clone());
+    let mut client = Client::create(server.address(), "/half").seed(1);
+    client.send(fragment(0..500).of(1000)).assert(200, None);
+    server.stop();
+    let why = "1 unfinished upload in";
+    assert!(!check(&host.disk("a")).contains(why));
+    let said = check(&host.point("a"));
+    assert!(said.contains(why) && said.contains("hear 503"), "{said}");
+    let mut server = Server::on(&host.point("a"), settings.clone());
+    server.wait_for_log("event=uploads_out_of_reach");
+    client.reconnect_to(server.address());
+    client.send(fragment(500..1000)).assert(200, None);
+    client.close().assert(503, None);
+    server.stop();
+    let mut server = Server::on(&host.disk("a"), settings);
+    assert!(!server.log().contains("uploads_out_of_reach"));
+    client.reconnect_to(server.address());
+    client.close().assert(200, None);
+    server.assert_file("half", 1, 1000);
     server.stop();
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use indicatif::HumanBytes;
 use rustix::fs::StatVfs;
 
+use super::left_behind::{parts_in, unfinished};
 use super::{Directories, Ground, LeftBehind, WORK_DIR_NAME};
 use crate::config::Config;
 use crate::named_file;
@@ -15,6 +16,7 @@ use crate::ring::owner::{Purpose, what_it_holds};
 use crate::ring::space::figures;
 use crate::ring::strangers;
 use crate::ring::work_folder::{Holds, WorkFolder};
+use crate::vault::disk::Shelf;
 use crate::vault::names::LOCK_NAME;
 use crate::vigil;
 
@@ -25,6 +27,8 @@ pub enum FolderDoubt {
     FormerWorkDir { path: PathBuf, work_dir: PathBuf },
     /// The same, and a server that runs has that folder: it was started by other settings.
     LeftBehind(LeftBehind),
+    /// Unfinished uploads lie in the work directory, and no root of the settings is on its mount.
+    OutOfReach { path: PathBuf, uploads: usize },
     /// Something in a folder of ours is somebody else's.
     Shared { path: PathBuf, found: String },
     /// The file system of a folder cannot sync folders.
@@ -44,6 +48,7 @@ impl FolderDoubt {
     pub fn event(&self) -> &'static str {
         match self {
             Self::FormerWorkDir { .. } | Self::LeftBehind(_) => "former_work_dir",
+            Self::OutOfReach { .. } => "uploads_out_of_reach",
             Self::Shared { .. } => "work_dir_shared",
             Self::NamesUnsynced { .. } => "names_unsynced",
             Self::InTheWay { .. } => "work_dir_disturbed",
@@ -65,6 +70,14 @@ impl std::fmt::Display for FolderDoubt {
                 )
             }
             Self::LeftBehind(left) => left.fmt(f),
+            Self::OutOfReach { path, uploads } => write!(
+                f,
+                "there are {} in {}, and no root of these settings is on its mount: they cannot be closed, and their \
+                 clients hear 503. Give them a root on it; where systemd starts the server, each path of \
+                 ReadWritePaths= is a mount of its own: name one folder there that holds both",
+                unfinished(*uploads),
+                path.display()
+            ),
             Self::Shared { path, found } => write!(
                 f,
                 "there are things in {} that are not the server's ({found}): it leaves them as they are; move them \
@@ -119,8 +132,24 @@ impl Directories {
             doubts.extend(unsynced(path, &ground.unsynced));
             doubts.extend(self.former(path));
         }
+        doubts.extend(self.out_of_reach(config, grounds));
         doubts.dedup();
         doubts
+    }
+
+    /// Uploads in the work directory, where no root can get a file from there. Which uploads are
+    /// for which root, only the journals know: so nothing is said where they may be for another
+    /// one, or for an object store.
+    fn out_of_reach(&self, config: &Config, grounds: &[Arc<Ground>]) -> Option<FolderDoubt> {
+        let has_use = grounds.iter().any(|ground| ground.shelf == Shelf::WORK)
+            || (config.locations.iter()).any(|location| location.objects.is_some());
+        let work = self.shelves.work();
+        let uploads = match has_use {
+            true => 0,
+            false => vigil::at(work.path(), || parts_in(&work)),
+        };
+        let path = work.path().to_owned();
+        (uploads > 0).then_some(FolderDoubt::OutOfReach { path, uploads })
     }
 
     /// The default folder in a root, where it is none of ours and has what only we would read.

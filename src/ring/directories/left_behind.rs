@@ -40,11 +40,7 @@ impl LeftBehind {
         if is_at(work, work_dir) {
             return None;
         }
-        let is_part = |name: &str| matches!(parse_name(name), WorkName::Part(_));
-        let parts = folders.iter().map(|folder| folder.names_that(is_part));
-        let uploads = parts
-            .map(|names| names.map_or(0, |names| names.len()))
-            .sum();
+        let uploads = folders.iter().map(parts_in).sum();
         (uploads > 0).then(|| Self {
             uploads,
             path: work.path().to_owned(),
@@ -56,10 +52,7 @@ impl LeftBehind {
 impl fmt::Display for LeftBehind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, work_dir) = (self.path.display(), self.work_dir.display());
-        let uploads = match self.uploads {
-            1 => "1 unfinished upload".to_owned(),
-            uploads => format!("{uploads} unfinished uploads"),
-        };
+        let uploads = unfinished(self.uploads);
         write!(
             f,
             "a server that runs has {uploads} in the work directory {path}, and these settings keep theirs in \
@@ -75,6 +68,20 @@ impl Directories {
         vigil::at(work_dir, || {
             LeftBehind::of(&self.shelves.folders(), work_dir)
         })
+    }
+}
+
+/// How many uploads have their bytes in a folder; 0 where nobody can tell.
+pub(super) fn parts_in(folder: &WorkFolder) -> usize {
+    let is_part = |name: &str| matches!(parse_name(name), WorkName::Part(_));
+    folder.names_that(is_part).map_or(0, |names| names.len())
+}
+
+/// So many, in words.
+pub(super) fn unfinished(uploads: usize) -> String {
+    match uploads {
+        1 => "1 unfinished upload".to_owned(),
+        uploads => format!("{uploads} unfinished uploads"),
     }
 }
 
