@@ -45,26 +45,18 @@ fn it_serves_under_the_profile_for_containers() {
     assert!(!namespaces.status.success());
 }
 
-/// The words of the Containerfile are flags of the program, and its files are those of the package.
+/// A settings file that is mounted over that of the package counts: no flag of the image wins over
+/// it. The folders that the package's file names are there.
 #[test]
-fn the_containerfile_runs_a_command_that_there_is() {
+fn the_image_has_the_settings_of_the_package() {
     let text = std::fs::read_to_string(shipped("Containerfile")).unwrap();
-    let command = text.lines().find_map(|line| line.strip_prefix("CMD "));
-    let mut command: Vec<String> = serde_json::from_str(command.unwrap()).unwrap();
-    assert_eq!(command.remove(0), "serve");
-    let root = tempfile::tempdir().unwrap();
-    for word in &mut command {
-        if word == "/var/lib/bitsd" {
-            *word = root.path().to_str().unwrap().to_owned();
-        }
-        *word = word.replace(":8080", ":0");
-    }
-    let check = Command::new(env!("CARGO_BIN_EXE_bitsd"))
-        .args(["check", "--no-config"])
-        .args(&command)
-        .output()
-        .unwrap();
-    assert!(check.status.success(), "{}", words(&check));
+    assert!(text.contains("CMD [\"serve\"]\n") && !text.contains("/etc/bitsd.toml \\"));
+    let settings = std::fs::read_to_string(shipped("bitsd.toml")).unwrap();
+    let settings: toml::Table = settings.parse().unwrap();
+    let socket = Path::new(settings["admin_socket"].as_str().unwrap());
+    let root = settings["root"].as_str().unwrap();
+    let made = format!(" {root} {}\n", socket.parent().unwrap().display());
+    assert!(text.contains(&made), "{made}");
 }
 
 /// buildah, with a storage of its own, without an engine and without namespaces.
@@ -95,11 +87,10 @@ impl Builder<'_> {
     }
 }
 
-/// The command of an image, as its runtime would run it but for the address.
+/// The command of an image, as its runtime would run it.
 fn run_in(builder: &Builder<'_>, container: &str) -> Command {
     let mut run = builder.command(&["run", "--isolation", "chroot", container, "--"]);
-    run.args(["bitsd", "serve", "--root", "/var/lib/bitsd"]);
-    run.args(["--listen", "127.0.0.1:0"]);
+    run.args(["bitsd", "serve"]);
     run
 }
 
@@ -147,6 +138,14 @@ fn an_image_of_the_containerfile_serves() {
         shipped("seccomp.json").display()
     );
     let ours = builder.run(&["from", &profile, "localhost/bitsd"]);
+    // It has the network of this machine.
+    let root = builder.run(&["mount", &ours]);
+    let path = Path::new(&root).join("etc/bitsd.toml");
+    let settings = std::fs::read_to_string(&path).unwrap();
+    let settings = settings
+        .replace("[\"0.0.0.0:8080\", \"[::]:8080\"]", "\"127.0.0.1:0\"")
+        .replace("127.0.0.1:9180", "127.0.0.1:0");
+    std::fs::write(&path, settings).unwrap();
     let mut run = run_in(&builder, &ours);
     run.stdout(Stdio::piped()).stderr(Stdio::null());
     let mut server = Program(run.spawn().unwrap());
@@ -158,7 +157,16 @@ fn an_image_of_the_containerfile_serves() {
     let mut client = Client::create(address, "/file").seed(1);
     client.send(fragment(0..1000).of(1000)).assert(200, None);
     client.close().assert(200, None);
-    let root = builder.run(&["mount", &ours]);
+    let status = [
+        "run",
+        "--isolation",
+        "chroot",
+        &ours,
+        "--",
+        "bitsd",
+        "status",
+    ];
+    assert!(builder.run(&status).starts_with("ready"));
     assert!(Path::new(&root).join("etc/passwd").exists());
     drop(server);
     builder.run(&["umount", &ours]);
