@@ -1101,7 +1101,7 @@ fn archives_of_dfir_orc_that_did_not_come_are_named() {
     fs::write(folder.join("outcome.json"), outcome).unwrap();
     let page = include_str!("../docs/evidence.md");
     let commands = page
-        .split("```sh\ncat ")
+        .split("```sh\nsudo sh -c 'cat ")
         .nth(1)
         .unwrap()
         .split("```")
@@ -1109,7 +1109,7 @@ fn archives_of_dfir_orc_that_did_not_come_are_named() {
         .unwrap();
     let commands = commands.replace("/var/lib/bitsd-custody", ledger.to_str().unwrap());
     let output = Command::new("sh")
-        .args(["-ec", &format!("cat {commands}")])
+        .args(["-ec", &format!("sh -c 'cat {commands}")])
         .current_dir(folder)
         .output()
         .unwrap();
