@@ -68,7 +68,7 @@ pub struct Check {
     /// Of which settings.
     #[command(flatten)]
     pub settings: Settings,
-    /// Print nothing; the exit code tells, and what is wrong is said.
+    /// Print only what is wrong; the exit code tells the rest.
     #[arg(short, long)]
     pub quiet: bool,
     /// Asked by a server that would make way for this program: can it go on with the listeners and

@@ -489,13 +489,14 @@ keys! {
         /// goes alone.
         notification_bytes_max: u64 = 4 * GIB, Row::of(bytes(1..=1024 * TIB));
         // Each holds a connection to the store, and a block of its file in memory.
-        /// Uploads on their way to an object store at the same time; to each as many.
+        /// Files on their way to one object store at the same time; each store has this many of
+        /// its own.
         store_uploads_max: usize = 16, Row::of(count(1..=256));
         // Enough for what runs, and no more than a hundredth of a small disk (`vault/space.rs`).
         /// Where less is free on a file system, new uploads to it wait, and running ones go on; on
         /// that of `work_dir`, which has the records of all, and on that of `custody`, all new ones
-        /// wait. The default, also where it is written, is a hundredth of a file system of less
-        /// than 25 GiB.
+        /// wait. 256 MiB, left or written, means 1 % on file systems smaller than 25 GiB; any
+        /// other value holds as it is.
         free_bytes_min: u64 = FREE_BYTES_MIN, Row::of(bytes(0..=1024 * TIB));
         /// What may be reserved ahead of all uploads to a file system, in percent of what is free.
         reserve_share_max: u64 = 25, Row::of(number(Unit::Percent, 0..=100));
