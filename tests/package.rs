@@ -282,6 +282,8 @@ fn the_tarball_has_what_the_guide_names() {
     let script = std::fs::read_to_string(top().join("scripts/package")).unwrap();
     let packed = script.split("# The same bytes as in the package.").nth(1);
     let install = std::fs::read_to_string(shipped("INSTALL")).unwrap();
+    // It is there with all of docs/.
+    assert!(install.contains(" docs/event.schema.json"));
     for file in [
         "alerts.yml",
         "prometheus.yml",
@@ -291,8 +293,7 @@ fn the_tarball_has_what_the_guide_names() {
         "seccomp.json",
     ] {
         assert!(packed.unwrap().contains(file), "{file}");
-        let is_installed = install.contains(file);
-        assert!(is_installed || file == "seccomp.json", "{file}");
+        assert!(install.contains(file), "{file}");
     }
 }
 

@@ -230,6 +230,7 @@ impl Site {
     fn settle(&self, site: &str, folder: &Path) -> String {
         std::fs::write(folder.join("site.pem"), &self.pem).unwrap();
         std::fs::write(folder.join("users"), &self.user).unwrap();
+        let site = site.replace("/etc/nginx/bitsd.users", "/etc/bitsd/users");
         site.replace("/etc/bitsd", &folder.display().to_string())
     }
 
