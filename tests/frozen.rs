@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use support::client::{Client, fragment};
 use support::host::{allow, run};
 use support::mount::{Disk, Silent};
@@ -32,6 +34,19 @@ impl Drop for Frozen {
     }
 }
 
+/// A disk with a root on it; the folder where it is mounted has to outlive it.
+fn disk_and_root() -> Option<(TempDir, Disk, PathBuf)> {
+    let folder = tempfile::tempdir().unwrap();
+    let mkfs = ["mkfs.ext4", "-q", "-F"];
+    let Some(disk) = Disk::mount(folder.path(), &mkfs, 64 << 20, "rw") else {
+        skip("no ext4 can be mounted here (needs root and loop devices)");
+        return None;
+    };
+    let root = disk.path().join("files");
+    fs::create_dir(&root).unwrap();
+    Some((folder, disk, root))
+}
+
 /// What another client does meanwhile: an answer that comes late has waited for the disk.
 fn serves_others(server: &Server, name: &str) {
     let began = Instant::now();
@@ -45,13 +60,9 @@ fn serves_others(server: &Server, name: &str) {
 
 #[test]
 fn the_first_touch_of_a_frozen_disk_holds_up_nobody_else() {
-    let folder = tempfile::tempdir().unwrap();
-    let mkfs = ["mkfs.ext4", "-q", "-F"];
-    let Some(disk) = Disk::mount(folder.path(), &mkfs, 64 << 20, "rw") else {
-        return skip("no ext4 can be mounted here (needs root and loop devices)");
+    let Some((_folder, disk, root)) = disk_and_root() else {
+        return;
     };
-    let root = disk.path().join("files");
-    fs::create_dir(&root).unwrap();
     let lines = format!(
         "[[location]]\nprefix = \"fz\"\nroot = \"{}\"",
         root.display()
@@ -145,13 +156,9 @@ fn all_uploads_go_on_when_a_disk_thaws_however_many_waited_and_for_how_long() {
 /// from a disk which takes nothing then; a head that never ends has its time meanwhile.
 #[test]
 fn time_outs_go_on_while_a_journal_waits_for_a_frozen_disk() {
-    let folder = tempfile::tempdir().unwrap();
-    let mkfs = ["mkfs.ext4", "-q", "-F"];
-    let Some(disk) = Disk::mount(folder.path(), &mkfs, 64 << 20, "rw") else {
-        return skip("no ext4 can be mounted here (needs root and loop devices)");
+    let Some((_folder, disk, root)) = disk_and_root() else {
+        return;
     };
-    let root = disk.path().join("files");
-    fs::create_dir(&root).unwrap();
     let settings = Settings::default().flags(&["--cores", "1"]);
     let server = Server::on(&root, settings.file("[limits]\nhead_ms_max = 3000"));
     let journals = || {
