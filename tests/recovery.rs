@@ -444,8 +444,8 @@ fn what_is_left_of_a_create_without_an_ack_is_removed() {
     assert!(!server.log().contains("set aside"), "{}", server.log());
 }
 
-/// The simulator found it: with `durability = "none"` an empty upload has no byte by which one could
-/// tell that nothing was synced, and a reply that a power cut had torn was served as whole.
+/// The simulator found it: with `durability = "none"` an empty upload has no byte by which one
+/// could tell that nothing was synced, and a reply that a power cut had torn was served as whole.
 #[test]
 fn a_reply_that_was_never_synced_is_not_served_after_a_power_cut() {
     for (is_safe, expected) in [(true, 200), (false, 404)] {

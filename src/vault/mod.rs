@@ -28,10 +28,10 @@
 //!   With `durability = "none"` there is no record of it: the length of the part says it.
 //! * *Publish*: record `closing` (written, not synced); rename without replacing; sync of the
 //!   destination's folder; then the Close Ack. A restart that finds the part gone under a `closing`
-//!   record knows that the rename happened, since nothing else removes a part in that state: a start
-//!   that cannot believe one sets it aside, and what that leaves is told by its name. What a store
-//!   is to have goes only when a record, synced, says that it has it. If a power cut takes the
-//!   record back to `sealed`, the inode at the destination tells.
+//!   record knows that the rename happened, since nothing else removes a part in that state: a
+//!   start that cannot believe one sets it aside, and the name of that tells. What a store is to
+//!   have goes only when a record, synced, says that it has it. If a power cut takes the record
+//!   back to `sealed`, the inode at the destination tells.
 //! * *One sync for many*: where the disk commits all changes in their order
 //!   ([`disk::WorkFiles::commits_in_order`]: ext4 with a journal, XFS), neither the part nor any
 //!   folder is synced by itself. The part is written out, which brings its bytes to the device and

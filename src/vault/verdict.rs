@@ -93,7 +93,11 @@ pub fn judge(evidence: &Evidence<'_>) -> Verdict {
         return Verdict::Forget;
     }
     let Some(bytes) = part else {
-        return without_part(evidence);
+        let has_ended = matches!(record.state, State::Gone(_) | State::Published { .. });
+        return match evidence.was_set_aside && !has_ended {
+            true => Verdict::Forget,
+            false => without_part(evidence),
+        };
     };
     match record.state {
         State::Gone(ending) => Verdict::Ended(ending),
@@ -164,10 +168,6 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
         destination,
         ..
     } = *evidence;
-    let has_ended = matches!(record.state, State::Gone(_) | State::Published { .. });
-    if evidence.was_set_aside && !has_ended {
-        return Verdict::Forget;
-    }
     if destination == Destination::Nowhere {
         // Nobody can ask for it any more, but who is owed an event of it.
         return match (&record.owed, record.state) {
@@ -190,8 +190,8 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
         {
             Verdict::Forget
         }
-        // Only the rename takes a part away in this state, or a start that sets it aside. After a power cut it is there, or the
-        // part would be.
+        // Only the rename takes a part away in this state, or a start that sets it aside. After a
+        // power cut it is there, or the part would be.
         closing @ State::Closing { then, .. } => {
             let state = match then {
                 // Nobody was told as long as it is not settled.

@@ -989,8 +989,8 @@ impl Judge {
                     // hides.
                     let is_hidden =
                         session.has_crashed && self.places[&session.path].uploads.len() > 1;
-                    // The record of one that ended without a file is not synced, as that of a Cancel:
-                    // a power cut may lose it, and not the removal of the part.
+                    // The record of one that ended without a file is not synced, as that of a
+                    // Cancel: a power cut may lose it, and not the removal of the part.
                     let is_lost = session.has_power_been_cut && !session.is_sealed;
                     is_hidden
                         || is_lost
