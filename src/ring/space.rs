@@ -161,7 +161,14 @@ impl Watched {
 pub struct ShelfSpaces {
     spaces: Spaces,
     /// As the shelves were at this count of changes.
-    known: RefCell<(u64, BTreeMap<Shelf, Begun<Arc<Space>>>)>,
+    known: RefCell<(u64, BTreeMap<Shelf, OfShelf>)>,
+}
+
+#[derive(Default)]
+struct OfShelf {
+    found: Begun<Arc<Space>>,
+    /// What holds until it is found: nothing is known to be short, and what was lost is noted.
+    unwatched: Arc<Space>,
 }
 
 impl ShelfSpaces {
@@ -179,9 +186,9 @@ impl ShelfSpaces {
             *known = (changes, BTreeMap::new());
         }
         let find = |_| self.spaces.of(shelves.get(shelf).descriptor()).ok();
-        let found = known.1.entry(shelf).or_default().get_or_begin(find);
-        // While nobody can tell what is free, nothing is known to be short.
-        found.cloned().unwrap_or_default()
+        let of_shelf = known.1.entry(shelf).or_default();
+        let found = of_shelf.found.get_or_begin(find);
+        Arc::clone(found.unwrap_or(&of_shelf.unwatched))
     }
 }
 
