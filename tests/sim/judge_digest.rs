@@ -33,10 +33,12 @@ impl Judge {
         }
     }
 
-    /// Where nothing is ever synced, nobody knows what a power cut has left of a file.
+    /// Where nothing is ever synced, nobody knows what a power cut has left of a file; nor where a
+    /// sync failed, and the server was killed before it could write that down.
     fn may_hold_anything(&self, session: &Session) -> bool {
         let durability = self.config.global().policy.durability;
-        durability == Durability::None && session.has_power_been_cut
+        let is_unsynced = durability == Durability::None || session.sync_failed.is_some();
+        is_unsynced && session.has_power_been_cut
     }
 
     /// A session ended with this digest.
