@@ -5,7 +5,7 @@ use std::io;
 
 use super::owner::{NOTE_BYTES_MAX, OwnerNote};
 use super::work_folder::WorkFolder;
-use crate::vault::names::{self, ASIDE_SUFFIX, CLEAN_NAME, NamesOf, OWNER_NAME, WorkName};
+use crate::vault::names::{self, NamesOf, OWNER_NAME, WorkName};
 
 /// So many of their names are told.
 const TOLD_MAX: usize = 3;
@@ -41,10 +41,10 @@ pub fn in_no_servers(folder: &WorkFolder) -> io::Result<Option<String>> {
 
 /// Whether a start that was cut short may leave that, before it says whose the folder is.
 fn is_of_a_first_start(name: &str) -> bool {
-    match names::parse_name(name) {
-        WorkName::Ours => name == CLEAN_NAME || !name.ends_with(ASIDE_SUFFIX),
-        other => other == WorkName::OfFileSystem,
-    }
+    matches!(
+        names::parse_name(name),
+        WorkName::Ours | WorkName::OfFileSystem
+    )
 }
 
 fn in_words(mut names: Vec<String>) -> Option<String> {

@@ -63,14 +63,14 @@ pub enum WorkName {
     Digest(SessionId),
     /// What an object store knows of the file of a session.
     Note(SessionId),
-    /// The bytes of a session, set aside by a former start.
-    Aside(SessionId),
+    /// What was set aside by a former start; if it is the bytes of a session, of which.
+    Aside(Option<SessionId>),
     /// Records of sessions.
     Journal {
         /// Later starts have higher ones.
         generation: u64,
     },
-    /// A note of the server, or another file that was set aside before.
+    /// A note of the server.
     Ours,
     /// Nothing that we would have made, but nearly: an id or a number that is spelled otherwise,
     /// before one of our endings; or a number that we never come to.
@@ -106,7 +106,7 @@ impl NamesOf {
                 WorkName::Part(id)
                 | WorkName::Reply(id)
                 | WorkName::Digest(id)
-                | WorkName::Aside(id),
+                | WorkName::Aside(Some(id)),
             ) => id.shard(count) == index,
             _ => false,
         }
@@ -129,7 +129,7 @@ pub const LEDGER_NAME: &str = "ledger";
 /// A file that is renamed to a root and back at start, as publication will do.
 pub const TRIAL_NAME: &str = "trial";
 /// Ending of files that could not be understood and were renamed out of the way.
-pub const ASIDE_SUFFIX: &str = ".aside";
+const ASIDE_SUFFIX: &str = ".aside";
 
 /// So many files of one name are set aside.
 const ASIDE_MAX: usize = 100;
@@ -176,13 +176,16 @@ pub fn parse_name(name: &str) -> WorkName {
         COMMIT_NAME,
         LEDGER_NAME,
         TRIAL_NAME,
+        CLEAN_NAME,
     ];
     let is_note = notes.contains(&name_itself) || is_half_note(name);
-    if is_note {
-        return WorkName::Ours;
+    if let Some(whole) = name.strip_suffix(ASIDE_SUFFIX)
+        && !is_note
+    {
+        return WorkName::Aside(whose_bytes(whole));
     }
-    if let Some(whole) = name_itself.strip_suffix(ASIDE_SUFFIX) {
-        return parse_aside(whole);
+    if is_note || name_itself.ends_with(ASIDE_SUFFIX) {
+        return WorkName::Ours;
     }
     if is_of_file_system(name) {
         return WorkName::OfFileSystem;
@@ -212,13 +215,13 @@ pub fn parse_name(name: &str) -> WorkName {
     })
 }
 
-/// What was set aside, by its name without that ending; all but the first have a number.
-fn parse_aside(whole: &str) -> WorkName {
+/// Whose bytes were set aside, by the name without that ending; all but the first have a number.
+fn whose_bytes(whole: &str) -> Option<SessionId> {
     let numbered = whole.rsplit_once('.');
     let first = numbered.filter(|(_, number)| number.parse::<usize>().is_ok());
     let name = first.map_or(whole, |(name, _)| name);
-    let id = name.strip_suffix(PART_SUFFIX).map(SessionId::parse_plain);
-    id.flatten().map_or(WorkName::Ours, WorkName::Aside)
+    name.strip_suffix(PART_SUFFIX)
+        .and_then(SessionId::parse_plain)
 }
 
 fn parse_journal_stem(stem: &str) -> Option<(u64, usize)> {
@@ -258,17 +261,18 @@ mod tests {
     fn whose_bytes_were_set_aside_is_in_the_name() {
         let id = SessionId::from_u128(7);
         for aside in asides(&part_name(id)) {
-            assert_eq!(parse_name(&aside), WorkName::Aside(id), "{aside}");
+            assert_eq!(parse_name(&aside), WorkName::Aside(Some(id)), "{aside}");
         }
+        // That is a note.
+        assert_eq!(parse_name(CLEAN_NAME), WorkName::Ours);
         let others = [
-            CLEAN_NAME.to_owned(),
             format!("{}.aside", reply_name(id)),
             format!("{}.aside", journal_name(1, 0)),
             format!("{}.1.2.aside", part_name(id)),
             "1.part.aside".to_owned(),
         ];
         for name in others {
-            assert_eq!(parse_name(&name), WorkName::Ours, "{name}");
+            assert_eq!(parse_name(&name), WorkName::Aside(None), "{name}");
         }
     }
 

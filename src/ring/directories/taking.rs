@@ -18,9 +18,7 @@ use crate::ring::sealed::Sealed;
 use crate::ring::strangers;
 use crate::ring::walk;
 use crate::ring::work_folder::{self, BadFolder, Lock, WorkFolder};
-use crate::vault::names::{
-    ASIDE_SUFFIX, CLEAN_NAME, LOCK_NAME, OWNER_NAME, TRIAL_NAME, WorkName, parse_name,
-};
+use crate::vault::names::{CLEAN_NAME, LOCK_NAME, OWNER_NAME, TRIAL_NAME, WorkName, parse_name};
 use crate::vigil;
 
 /// The root where none is named; the only one that is made.
@@ -228,13 +226,14 @@ fn is_no_lock(error: &io::Error) -> bool {
 fn refuse_not_ours(folder: &WorkFolder, purpose: Purpose) -> Result<(), LaunchError> {
     let is_looked_at = |name: &str| match parse_name(name) {
         WorkName::Part(_) => purpose == Purpose::Check,
-        WorkName::Ours => name == CLEAN_NAME || !name.ends_with(ASIDE_SUFFIX),
         WorkName::Aside(_) | WorkName::Misspelt | WorkName::OfFileSystem | WorkName::Foreign => {
             false
         }
-        WorkName::Journal { .. } | WorkName::Reply(_) | WorkName::Digest(_) | WorkName::Note(_) => {
-            true
-        }
+        WorkName::Ours
+        | WorkName::Journal { .. }
+        | WorkName::Reply(_)
+        | WorkName::Digest(_)
+        | WorkName::Note(_) => true,
     };
     let failed = |error| LaunchError::Folder(folder.path().to_owned(), BadFolder::Io(error));
     for name in folder.names_that(is_looked_at).map_err(failed)? {

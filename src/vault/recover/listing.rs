@@ -43,7 +43,7 @@ pub(super) async fn list<D: Disk>(disk: &D, owner: &Owner<'_>) -> io::Result<Lis
                 WorkName::Part(id) => (&mut listed.parts, id),
                 WorkName::Reply(id) => (&mut listed.replies, id),
                 WorkName::Aside(id) => {
-                    listed.asides.insert(id);
+                    listed.asides.extend(id);
                     continue;
                 }
                 WorkName::Digest(id) => {
