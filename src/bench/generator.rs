@@ -98,11 +98,11 @@ pub struct Generator<'c> {
     next_file: u64,
     slots: Vec<Slot>,
     slots_max: usize,
-    /// Lanes that would send more though epoll will not say so again.
+    /// Slots that would send more though epoll will not say so again.
     in_line: VecDeque<usize>,
-    /// Lanes whose connection has not yet heard an answer (where answers come only at the end: not
+    /// Slots whose connection has not yet heard an answer (where answers come only at the end: not
     /// yet sent a byte).
-    new_lanes: usize,
+    new_slots: usize,
     tally: Tally,
     block: Vec<u8>,
 }
@@ -133,7 +133,7 @@ impl<'c> Generator<'c> {
             slots: Vec::new(),
             slots_max: options.connections,
             in_line: VecDeque::new(),
-            new_lanes: 0,
+            new_slots: 0,
             tally: Tally::default(),
             block: vec![0; BLOCK_BYTES],
         })
@@ -171,7 +171,7 @@ impl<'c> Generator<'c> {
         let mut events = Events::with_capacity(EVENTS);
         let mut told = began;
         while self.tally.files + self.tally.failed < self.files {
-            self.open_lanes();
+            self.open_slots();
             let patience = if self.in_line.is_empty() {
                 TICK
             } else {
@@ -214,10 +214,10 @@ impl<'c> Generator<'c> {
         Ok(())
     }
 
-    fn open_lanes(&mut self) {
+    fn open_slots(&mut self) {
         while self.slots.len() < self.slots_max
             && self.next_file < self.files
-            && self.new_lanes < NEW_LANES_MAX
+            && self.new_slots < NEW_SLOTS_MAX
         {
             let now = Instant::now();
             self.slots.push(Slot {
@@ -279,7 +279,7 @@ impl<'c> Generator<'c> {
         let connection = Connection::open(self.address, registry, Token(at), framing, session)?;
         slot.connection = Some(connection);
         if !std::mem::replace(&mut slot.is_new, true) {
-            self.new_lanes += 1;
+            self.new_slots += 1;
         }
         Ok(())
     }
@@ -329,7 +329,7 @@ impl<'c> Generator<'c> {
                 // These modes hear nothing before the end.
                 if matches!(self.script.mode, Mode::Put | Mode::Raw) && slot.is_new {
                     slot.is_new = false;
-                    self.new_lanes -= 1;
+                    self.new_slots -= 1;
                 }
             }
             if sent == Sent::MoreNow {
@@ -361,7 +361,7 @@ impl<'c> Generator<'c> {
         }
         slot.moved = now;
         if std::mem::take(&mut slot.is_new) {
-            self.new_lanes -= 1;
+            self.new_slots -= 1;
         }
         if carried && next == Next::Request {
             self.tally.fragments.add(now - slot.request_began);
@@ -403,7 +403,7 @@ impl<'c> Generator<'c> {
         (self.tally.unfinished).extend(upload.as_ref().and_then(Unfinished::of));
         slot.connection = None;
         if std::mem::take(&mut slot.is_new) {
-            self.new_lanes -= 1;
+            self.new_slots -= 1;
         }
         if !is_between_uploads {
             self.tally.fail(fault);
@@ -438,4 +438,4 @@ const EVENTS: usize = 1024;
 /// Answers are far smaller.
 const BLOCK_BYTES: usize = 16 * 1024;
 /// Well below the queue of any listener that expects many clients (4096 is the kernel's default).
-const NEW_LANES_MAX: usize = 512;
+const NEW_SLOTS_MAX: usize = 512;
