@@ -29,6 +29,12 @@ use crate::vault::disk::Block;
 /// There is something to be read, or an end.
 const POLL_READABLE: u32 = (libc::POLLIN | libc::POLLRDHUP).cast_unsigned() as u32;
 
+/// A descriptor that whoever asks for an operation shares with it: an operation that nobody waits
+/// for any more keeps its file open.
+pub trait SharedFile: Deref<Target = OwnedFd> + Clone + Unpin + 'static {}
+
+impl<F: Deref<Target = OwnedFd> + Clone + Unpin + 'static> SharedFile for F {}
+
 /// Hands result and data back together.
 struct GiveBack<D>(std::marker::PhantomData<D>);
 
@@ -232,15 +238,12 @@ where
 }
 
 /// Writes `block[range]` at `offset`: a fixed write if the block is registered.
-pub async fn write_at<F>(
+pub async fn write_at<F: SharedFile>(
     file: &F,
     block: RingBlock,
     range: Range<usize>,
     offset: u64,
-) -> (io::Result<usize>, RingBlock)
-where
-    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
-{
+) -> (io::Result<usize>, RingBlock) {
     // The entry names the descriptor of what is handed over, whatever cloning it means.
     let file = file.clone();
     let memory = &block.bytes()[range.clone()];
@@ -255,16 +258,13 @@ where
 
 /// The same, and shows the bytes piece by piece while the kernel has them; others have their turns
 /// in between.
-pub async fn write_at_shown<F>(
+pub async fn write_at_shown<F: SharedFile>(
     file: &F,
     block: RingBlock,
     range: Range<usize>,
     offset: u64,
     show: impl FnMut(&[u8]),
-) -> (io::Result<usize>, RingBlock)
-where
-    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
-{
+) -> (io::Result<usize>, RingBlock) {
     let file = file.clone();
     let block = Rc::new(block);
     let memory = &block.bytes()[range.clone()];
@@ -314,15 +314,12 @@ fn write_entry(
 }
 
 /// Reads into `block[range]` from `offset` on: a fixed read if the block is registered.
-pub async fn read_at<F>(
+pub async fn read_at<F: SharedFile>(
     file: &F,
     mut block: RingBlock,
     range: Range<usize>,
     offset: u64,
-) -> (io::Result<usize>, RingBlock)
-where
-    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
-{
+) -> (io::Result<usize>, RingBlock) {
     let file = file.clone();
     let index = block.registered_index();
     let memory = &mut block.bytes_mut()[range.clone()];
@@ -345,10 +342,7 @@ where
 ///
 /// # Errors
 /// What the kernel says.
-pub async fn sync_folder<F>(folder: &F) -> io::Result<()>
-where
-    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
-{
+pub async fn sync_folder<F: SharedFile>(folder: &F) -> io::Result<()> {
     named_file::synced_folder(sync(folder, SyncScope::All).await)
 }
 
@@ -362,10 +356,7 @@ pub enum SyncScope {
 }
 
 /// Syncs a file or a directory.
-pub async fn sync<F>(file: &F, scope: SyncScope) -> io::Result<()>
-where
-    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
-{
+pub async fn sync<F: SharedFile>(file: &F, scope: SyncScope) -> io::Result<()> {
     let flags = match scope {
         SyncScope::Data => types::FsyncFlags::DATASYNC,
         SyncScope::All => types::FsyncFlags::empty(),
@@ -379,10 +370,7 @@ where
 }
 
 /// Brings the bytes of a file to the device and waits for them.
-pub async fn write_out<F>(file: &F) -> io::Result<()>
-where
-    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
-{
+pub async fn write_out<F: SharedFile>(file: &F) -> io::Result<()> {
     let file = file.clone();
     // A length of 0 is all of it.
     let entry = opcode::SyncFileRange::new(fd(&file), 0)
@@ -394,10 +382,7 @@ where
 }
 
 /// Reserves the space of a range and leaves the length alone.
-pub async fn allocate<F>(file: &F, range: Range<u64>) -> io::Result<()>
-where
-    F: Deref<Target = OwnedFd> + Clone + Unpin + 'static,
-{
+pub async fn allocate<F: SharedFile>(file: &F, range: Range<u64>) -> io::Result<()> {
     // The kernel counts in signed numbers.
     if i64::try_from(range.end).is_err() {
         return Err(io::ErrorKind::FileTooLarge.into());
