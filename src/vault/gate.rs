@@ -23,8 +23,8 @@ pub struct Gate {
 /// The turn; over when dropped.
 pub struct Turn<'a>(&'a Gate);
 
-/// The place of somebody who waits, or is about to.
-struct Place<'a> {
+/// Somebody who waits, or is about to.
+struct Queued<'a> {
     gate: &'a Gate,
     number: Option<u64>,
 }
@@ -32,12 +32,12 @@ struct Place<'a> {
 impl Gate {
     /// Waits for the turn.
     pub async fn turn(&self) -> Turn<'_> {
-        let mut place = self.place();
-        poll_fn(move |context| place.poll(context)).await
+        let mut queued = self.queued();
+        poll_fn(move |context| queued.poll(context)).await
     }
 
-    fn place(&self) -> Place<'_> {
-        Place {
+    fn queued(&self) -> Queued<'_> {
+        Queued {
             gate: self,
             number: None,
         }
@@ -67,14 +67,14 @@ impl Gate {
         }
     }
 
-    fn place_of(&self, number: u64) -> Option<usize> {
+    fn position_of(&self, number: u64) -> Option<usize> {
         let waiting = self.waiting.borrow();
-        let place = waiting.binary_search_by_key(&number, |(number, _)| *number);
-        place.ok()
+        let found = waiting.binary_search_by_key(&number, |(number, _)| *number);
+        found.ok()
     }
 }
 
-impl<'a> Place<'a> {
+impl<'a> Queued<'a> {
     fn poll(&mut self, context: &Context<'_>) -> Poll<Turn<'a>> {
         let gate = self.gate;
         let Some(number) = self.number else {
@@ -93,9 +93,9 @@ impl<'a> Place<'a> {
             self.number = None;
             return Poll::Ready(Turn(gate));
         }
-        if let Some(place) = gate.place_of(number) {
+        if let Some(at) = gate.position_of(number) {
             let waker = context.waker().clone();
-            let before = std::mem::replace(&mut gate.waiting.borrow_mut()[place].1, waker);
+            let before = std::mem::replace(&mut gate.waiting.borrow_mut()[at].1, waker);
             // Whatever goes with it may look at the gate.
             drop(before);
         }
@@ -103,7 +103,7 @@ impl<'a> Place<'a> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Queued<'_> {
     fn drop(&mut self) {
         let Some(number) = self.number else {
             return;
@@ -111,8 +111,8 @@ impl Drop for Place<'_> {
         if self.gate.called.get() == Some(number) {
             self.gate.called.set(None);
             self.gate.pass_on();
-        } else if let Some(place) = self.gate.place_of(number) {
-            let left = self.gate.waiting.borrow_mut().remove(place);
+        } else if let Some(at) = self.gate.position_of(number) {
+            let left = self.gate.waiting.borrow_mut().remove(at);
             drop(left);
         }
     }
@@ -146,12 +146,12 @@ impl SharedSync {
         &self,
         sync: impl FnOnce() -> F,
     ) -> io::Result<()> {
-        let ticket = self.asked.get() + 1;
-        self.asked.set(ticket);
-        let mut place = self.gate.place();
-        let turn_or_outcome = poll_fn(|context| match self.outcome(ticket) {
+        let number = self.asked.get() + 1;
+        self.asked.set(number);
+        let mut queued = self.gate.queued();
+        let turn_or_outcome = poll_fn(|context| match self.outcome(number) {
             Some(outcome) => Poll::Ready(Err(outcome)),
-            None => place.poll(context).map(Ok),
+            None => queued.poll(context).map(Ok),
         });
         let _turn = match turn_or_outcome.await {
             Ok(turn) => turn,
@@ -172,13 +172,13 @@ impl SharedSync {
     }
 
     /// What came of a sync that began after this request.
-    fn outcome(&self, ticket: u64) -> Option<io::Result<()>> {
-        if self.done.get() >= ticket {
+    fn outcome(&self, number: u64) -> Option<io::Result<()>> {
+        if self.done.get() >= number {
             return Some(Ok(()));
         }
         let (until, kind, code) = (*self.failed.borrow())?;
         let error = || code.map_or_else(|| kind.into(), io::Error::from_raw_os_error);
-        (until >= ticket).then(|| Err(error()))
+        (until >= number).then(|| Err(error()))
     }
 }
 
