@@ -167,10 +167,9 @@ impl<W: World> Shard<W> {
     /// Writes the journal anew where somebody has hurt it: beside the watchdog, which must not wait
     /// for the disk.
     fn begin_to_heal(self: &Rc<Self>) {
-        if self.is_healing.get() || !self.store.journal.is_hurt() {
+        if !self.store.journal.is_hurt() || self.is_healing.replace(true) {
             return;
         }
-        self.is_healing.set(true);
         let shard = Rc::clone(self);
         self.world.spawn(async move {
             shard.store.journal.heal(&*shard.world).await;
