@@ -39,18 +39,12 @@ pub fn read(
         .filter_map(|name| work.stat(name).ok().flatten());
     let bytes = sizes.map(|stat| u64::try_from(stat.st_size).unwrap_or_default());
     metrics.journals_bytes.set(bytes.sum());
-    let parts = |id| {
-        let name = names::part_name(id);
-        shelves.iter().map(move |shelf| shelf.stat(&name))
-    };
+    let stats = |name: String| shelves.iter().map(move |shelf| shelf.stat(&name));
+    let parts = |id| stats(names::part_name(id));
     let is_empty = |id| parts(id).any(|stat| matches!(stat, Ok(Some(stat)) if stat.st_size == 0));
     let was_set_aside = |id| {
-        let aside = names::asides(&names::part_name(id)).next();
-        let is_there = |aside: &String| {
-            let mut stats = shelves.iter().map(|shelf| shelf.stat(aside));
-            stats.any(|stat| !matches!(stat, Ok(None)))
-        };
-        aside.is_some_and(|aside| is_there(&aside))
+        let first = names::asides(&names::part_name(id)).next();
+        first.is_some_and(|aside| stats(aside).any(|stat| !matches!(stat, Ok(None))))
     };
     let is_gone = |id| {
         let is_nowhere = || parts(id).all(|stat| matches!(stat, Ok(None)));
