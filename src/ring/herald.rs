@@ -5,8 +5,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{service, turn};
+use super::service;
 use crate::admin::health::{self, Readings};
+use crate::coarse_clock;
 use crate::metrics::Metrics;
 use crate::vigil::{self, Vigil};
 
@@ -52,7 +53,7 @@ impl Herald {
     /// Tells of a start. It gets more time while the journals are read on, and after that while
     /// every shard has its turns: one that is killed begins from its beginning.
     pub fn tell_of_start(&mut self) {
-        let readings = Readings::of(&self.metrics, turn::coarse_ms());
+        let readings = Readings::of(&self.metrics, coarse_clock::ms());
         let Some(awaited) = health::recovering(&readings) else {
             return;
         };
@@ -79,7 +80,7 @@ impl Herald {
     /// Tells of an end. Requests have so much time left, and what follows them may take so much
     /// more.
     pub fn tell_of_end(&self, left: Duration, more: Duration) {
-        let readings = Readings::of(&self.metrics, turn::coarse_ms());
+        let readings = Readings::of(&self.metrics, coarse_clock::ms());
         let word = health::word_of_end(&readings);
         let awaited: Vec<_> = health::recovering(&readings)
             .into_iter()

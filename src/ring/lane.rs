@@ -40,6 +40,7 @@ use rustix::io::Errno;
 use super::helper::Helper;
 use super::write_out::WriteOut;
 use super::{freeing, turn};
+use crate::coarse_clock;
 use crate::vault::disk::millis;
 use crate::vault::gate::Gate;
 
@@ -114,7 +115,7 @@ impl State {
     /// A call took so long. Many clients may each make one that is slow, and not slow enough.
     fn note(&self, took: Duration) {
         if took >= SLOW {
-            self.note_slow(turn::coarse_ms(), took);
+            self.note_slow(coarse_clock::ms(), took);
         }
     }
 
@@ -140,7 +141,7 @@ impl State {
 
     fn note_end(&self, kind: Kind) {
         if kind == Kind::Writes {
-            (self.written_at).store(turn::coarse_ms(), Ordering::Relaxed);
+            (self.written_at).store(coarse_clock::ms(), Ordering::Relaxed);
         }
     }
 
@@ -163,7 +164,8 @@ impl State {
     }
 
     fn note_answer(&self) {
-        self.answered_at.store(turn::coarse_ms(), Ordering::Relaxed);
+        self.answered_at
+            .store(coarse_clock::ms(), Ordering::Relaxed);
     }
 
     fn is_quick(&self) -> bool {
@@ -172,7 +174,7 @@ impl State {
         }
         match self.busy_until.load(Ordering::Relaxed) {
             0 => {}
-            until if turn::coarse_ms() < until => return false,
+            until if coarse_clock::ms() < until => return false,
             _ => self.busy_until.store(0, Ordering::Relaxed),
         }
         match self.penalty.load(Ordering::Relaxed) {
@@ -221,7 +223,7 @@ impl Lane {
 
     /// Whether the next call may run inline. Asked once for each call.
     pub fn takes_writes(&self) -> bool {
-        self.is_quick() && self.state.is_awake(turn::coarse_ms())
+        self.is_quick() && self.state.is_awake(coarse_clock::ms())
     }
 
     /// Runs a call on the shard.
@@ -262,7 +264,7 @@ impl Lane {
     }
 
     fn is_to_be_woken(&self) -> bool {
-        !self.is_remote && !self.state.is_awake(turn::coarse_ms())
+        !self.is_remote && !self.state.is_awake(coarse_clock::ms())
     }
 
     /// A write that went by another way came back.
@@ -337,7 +339,7 @@ impl Lane {
     /// # Errors
     /// `ETIMEDOUT` if too many do.
     pub fn admit(&self) -> io::Result<()> {
-        match self.state.admits(turn::coarse_ms()) {
+        match self.state.admits(coarse_clock::ms()) {
             true => Ok(()),
             false => Err(Errno::TIMEDOUT.into()),
         }
@@ -446,7 +448,7 @@ impl Lane {
         let state = Arc::clone(&self.state);
         let close = move || {
             drop(file);
-            let until = turn::coarse_ms().saturating_add(millis(TRANSACTION));
+            let until = coarse_clock::ms().saturating_add(millis(TRANSACTION));
             state.busy_until.store(until, Ordering::Relaxed);
             drop(freeing);
         };
@@ -531,7 +533,7 @@ mod tests {
         let look = || on_a_shard(lane.look("test", || Ok(thread::current().id()))).unwrap();
         // Who looks says nothing of writes.
         assert_eq!((look(), write() == here, write()), (here, false, here));
-        let quiet = turn::coarse_ms() - millis(QUIET);
+        let quiet = coarse_clock::ms() - millis(QUIET);
         lane.state.written_at.store(quiet, Ordering::Relaxed);
         assert_eq!((look(), write() == here, write()), (here, false, here));
         // Whoever goes another way tries it first, and then it is known.

@@ -106,6 +106,7 @@ use crate::auth::hash::{Attempt, TooManyAttempts};
 use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use crate::bits::notification::Answer;
 use crate::bits::session_id::SessionId;
+use crate::coarse_clock;
 use crate::courier::Courier;
 use crate::custody::entry::LedgerEntry;
 use crate::custody::ledger::{Ledger, tell_into, write_into};
@@ -188,7 +189,7 @@ pub struct RingWorld {
 
 impl Runtime for RingWorld {
     fn now(&self) -> Millis {
-        turn::coarse_ms()
+        coarse_clock::ms()
     }
 
     fn now_us(&self) -> u64 {

@@ -25,8 +25,8 @@ use rustix::net::{
 };
 use sd_notify::NotifyState;
 
-use super::turn;
 use crate::admin::health::{self, Readings};
+use crate::coarse_clock;
 use crate::metrics::Metrics;
 
 /// Clients may come. Whether new uploads are taken is another question, which `/ready` answers.
@@ -175,7 +175,7 @@ pub fn begin_watchdog(metrics: &Arc<Metrics>) -> io::Result<()> {
     let metrics = Arc::clone(metrics);
     let run = move || {
         loop {
-            let readings = Readings::of(&metrics, turn::coarse_ms());
+            let readings = Readings::of(&metrics, coarse_clock::ms());
             if health::stuck(&readings).is_empty() {
                 say(&[NotifyState::Watchdog]);
             }

@@ -15,11 +15,11 @@ use super::seat::News;
 use super::service;
 use super::signals::Wish;
 use super::space::figures;
-use super::turn;
 use super::window::{Question, Windows};
 use crate::admin::health::{Premises, PremisesKind, SpaceReading};
 use crate::admin::trace::Tap;
 use crate::admin::{Asked, Closing, Doors, House, NoAnswer, NotReloaded};
+use crate::coarse_clock;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::observe;
@@ -74,7 +74,7 @@ impl House for Steward {
     }
 
     fn now_ms(&self) -> u64 {
-        turn::coarse_ms()
+        coarse_clock::ms()
     }
 
     fn premises(&self) -> Vec<Premises> {

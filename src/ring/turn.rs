@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
-pub use crate::coarse_clock::ms as coarse_ms;
+use crate::coarse_clock;
 use crate::vault::disk::millis;
 
 /// A turn may last so long.
@@ -110,11 +110,11 @@ impl<F: Future, T: Fn(&'static str, u64)> Future for Timed<F, T> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let timed = self.project();
-        let began = coarse_ms();
+        let began = coarse_clock::ms();
         READING.set(Reading::Old);
         let polled = timed.task.poll(context);
         READING.set(Reading::Never);
-        let took = Duration::from_millis(coarse_ms().saturating_sub(began));
+        let took = Duration::from_millis(coarse_clock::ms().saturating_sub(began));
         let spent = SPENT.take();
         let took = took.max(spent.all);
         if took > LONG {

@@ -20,8 +20,9 @@ use super::directories::Directories;
 use super::launch_error::LaunchError;
 use super::lookout::{Seen, Spot};
 use super::space::Spaces;
-use super::{mounts, trial, turn};
+use super::{mounts, trial};
 use crate::admin::health;
+use crate::coarse_clock;
 use crate::metrics::Metrics;
 use crate::vault::disk::{Commit, Shelf};
 
@@ -163,7 +164,7 @@ impl Watchman {
             return;
         }
         // Of what is refused from now on this trial says nothing.
-        let now_ms = turn::coarse_ms();
+        let now_ms = coarse_clock::ms();
         let shelves = self.directories.shelves();
         let takes_all = |shelf| {
             let folder = shelves.get(shelf);
