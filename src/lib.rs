@@ -132,6 +132,10 @@ pub mod processors;
 pub mod ring;
 pub mod server;
 pub mod shell;
+// As the tests of the running program do.
+#[cfg(test)]
+#[path = "../tests/support/skipping.rs"]
+mod skipping;
 pub mod tls_words;
 pub mod unseen;
 pub mod vault;

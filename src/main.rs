@@ -8,6 +8,10 @@
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
 mod cli;
+// As the tests of the running program do.
+#[cfg(test)]
+#[path = "../tests/support/skipping.rs"]
+mod skipping;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;

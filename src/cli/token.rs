@@ -183,6 +183,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::skipping::skip;
 
     #[test]
     fn a_token_is_one_that_the_server_takes() {
@@ -231,8 +232,7 @@ mod tests {
     #[test]
     fn a_new_file_goes_to_the_group_of_its_folder() {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("SKIPPED: only root gives files to groups that it is not in");
-            return;
+            return skip("only root gives files to groups that it is not in");
         }
         let folder = tempfile::tempdir().unwrap();
         let group = Some(rustix::fs::Gid::from_raw(4242));

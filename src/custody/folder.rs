@@ -468,6 +468,7 @@ mod tests {
 
     use super::super::entry::tests::{entry, scribe};
     use super::*;
+    use crate::skipping::skip;
 
     const TODAY: &str = "2026-11-18.jsonl";
 
@@ -558,7 +559,7 @@ mod tests {
             match rustix::fs::ioctl_setflags(&file, flags) {
                 Ok(()) => Some(Self(file)),
                 Err(error) => {
-                    eprintln!("SKIPPED: no attributes can be set here ({error})");
+                    skip(&format!("no attributes can be set here ({error})"));
                     None
                 }
             }

@@ -239,6 +239,7 @@ mod tests {
     use rustix::fs::IFlags;
 
     use super::*;
+    use crate::skipping::skip;
     use crate::vault::names::journal_name;
 
     #[test]
@@ -287,8 +288,7 @@ mod tests {
         write(&shelf).unwrap();
         let opened = fs::File::open(&journal).unwrap();
         if rustix::fs::ioctl_setflags(&opened, IFlags::IMMUTABLE).is_err() {
-            eprintln!("SKIPPED: attributes of files need root and ext4 or XFS");
-            return;
+            return skip("attributes of files need root and ext4 or XFS");
         }
         let tried = write(&shelf);
         rustix::fs::ioctl_setflags(&opened, IFlags::empty()).unwrap();

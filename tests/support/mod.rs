@@ -21,8 +21,12 @@ pub mod program;
 pub mod random;
 pub mod raw;
 pub mod server;
+mod skipping;
 pub mod tls;
 pub mod transcript;
+
+#[allow(unused_imports, reason = "likewise")]
+pub use skipping::{skip, skip_anywhere};
 
 use std::time::{Duration, Instant};
 
@@ -38,20 +42,6 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
         std::thread::yield_now();
         std::thread::park_timeout(Duration::from_millis(2));
     }
-}
-
-/// Skips a test for want of something: with a sentence, and never where everything must be there.
-pub fn skip(why: &str) {
-    assert!(
-        std::env::var_os("CI").is_none_or(|value| value != "true"),
-        "cannot be skipped here: {why}"
-    );
-    skip_anywhere(why);
-}
-
-/// The same for want of what not even CI has to have.
-pub fn skip_anywhere(why: &str) {
-    eprintln!("SKIPPED: {why}");
 }
 
 /// The lines of a log that tell of a shard that stood still in a call, such as one to its disk. A

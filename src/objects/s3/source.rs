@@ -157,6 +157,7 @@ mod tests {
     use rustix::io::{Errno, ReadWriteFlags};
 
     use super::*;
+    use crate::skipping::skip_anywhere;
 
     /// Whether the page cache has the first bytes of a file; `None` where the file system does not
     /// say.
@@ -185,8 +186,7 @@ mod tests {
         // Where files are in memory there is nothing else that has them.
         let in_memory = rustix::fs::fstatfs(&again).unwrap().f_type == TMPFS_MAGIC;
         if in_memory || is_cached(&again).is_none() {
-            println!("SKIPPED: the file system does not tell what the page cache has");
-            return;
+            return skip_anywhere("the file system does not tell what the page cache has");
         }
         assert_eq!(is_cached(&again), Some(true));
         runtime.block_on(source.dont_need(0..1 << 20));
