@@ -70,7 +70,7 @@ pub struct Head<'b> {
     pub framing: Framing,
     /// Whether the connection may carry another request after this one.
     pub keep_alive: bool,
-    /// `Expect: 100-continue` was sent (and the version is 1.1).
+    /// `Expect: 100-continue` was sent, perhaps among others (and the version is 1.1).
     pub expects_continue: bool,
     /// Host and port by which the client calls this server: those of an absolute target, else those
     /// of the Host field (RFC 9112 3.2.2). They can stand in a URL as they are. `None` where there
@@ -176,10 +176,7 @@ pub fn parse_on<'b>(
     head.host = head.called()?;
     head.method = method(request.method.ok_or(BadHead::RequestLine)?, &head);
     head.keep_alive = head.is_kept_alive();
-    head.expects_continue = version == Version::Http11
-        && head
-            .values("Expect")
-            .any(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    head.expects_continue = version == Version::Http11 && head.has("Expect", b"100-continue");
     Ok(Parsed::Complete(head))
 }
 
@@ -222,15 +219,18 @@ impl<'b> Head<'b> {
         Ok(called.and_then(|authority| host::parse(authority.as_bytes()).ok()))
     }
 
+    /// Whether a list (RFC 9110 5.6.1) names this, in any case.
+    fn has(&self, name: &str, token: &[u8]) -> bool {
+        let lists = self.values(name);
+        let mut tokens = lists
+            .flat_map(|value| value.split(|&byte| byte == b','))
+            .map(trim);
+        tokens.any(|found| found.eq_ignore_ascii_case(token))
+    }
+
     /// RFC 9112 9.3.
     fn is_kept_alive(&self) -> bool {
-        let has = |token: &[u8]| {
-            let mut tokens = self
-                .values("Connection")
-                .flat_map(|value| value.split(|&byte| byte == b','))
-                .map(trim);
-            tokens.any(|found| found.eq_ignore_ascii_case(token))
-        };
+        let has = |token: &[u8]| self.has("Connection", token);
         match self.version {
             Version::Http11 => !has(b"close"),
             Version::Http10 => has(b"keep-alive") && !has(b"close"),

@@ -150,6 +150,20 @@ fn continue_is_a_matter_of_http_1_1() {
             .unwrap()
             .expects_continue
     );
+    // A list (RFC 9110 10.1.1, 5.6.1.2), in which nobody knows the others.
+    for (fields, expects) in [
+        ("Expect: 100-continue, x\r\n", true),
+        ("Expect: 100-continue,\r\n", true),
+        ("Expect: ,100-continue\r\n", true),
+        ("Expect: x\r\nExpect: y=1 ,\t100-continue\r\n", true),
+        ("Expect: \r\n", false),
+        ("Expect: x\r\n", false),
+        ("Expect: 100-continued\r\n", false),
+    ] {
+        let text = with(fields);
+        let head = whole(&text).unwrap();
+        assert_eq!(head.expects_continue, expects, "{fields:?}");
+    }
     let old = "GET /a HTTP/1.0\r\nExpect: 100-continue\r\n\r\n";
     assert!(!whole(old).unwrap().expects_continue);
 }
