@@ -338,6 +338,31 @@ fn a_static_url_is_handed_on_and_must_fit_a_client() {
     assert_eq!(answer.field("BITS-Error-Code"), Some(E_INVALIDARG));
 }
 
+/// Whoever ends only its own side waits for an answer all the same (protocol.md 1.10, 4.10).
+#[test]
+fn a_client_that_ends_its_side_hears_what_another_waits_for() {
+    let (say, said) = std::sync::mpsc::channel::<()>();
+    let said = std::sync::Mutex::new(said);
+    let backend = Backend::start(move |_, _| {
+        let _ = said.lock().unwrap().recv();
+        Act::status(200)
+    });
+    let server = server(BY_VALUE, &backend, "");
+    let mut first = Client::create(server.address(), "/a.bin");
+    first.try_send_part(&fragment(0..500), 500);
+    backend.wait_for(1);
+    let mut second = Client::new(server.address(), "/a.bin");
+    second.adopt(first.session());
+    second.try_send_part(&fragment(0..500), 500);
+    second.raw.finish();
+    // Nobody can see when it waits; it must not be too early.
+    std::thread::sleep(Duration::from_millis(300));
+    say.send(()).unwrap();
+    first.raw.receive().assert(200, None);
+    second.raw.receive().assert(200, None);
+    assert_eq!(backend.heard().len(), 1);
+}
+
 #[test]
 fn an_application_that_does_not_answer_is_a_408() {
     for kind in [BY_VALUE, BY_REFERENCE] {

@@ -146,7 +146,7 @@ pub trait Wire: 'static {
         None
     }
 
-    /// Whether the peer has ended its side, or is gone: nobody waits for an answer.
+    /// Whether the peer has ended its side, or is gone; which of them, nobody can tell.
     fn has_left(&self) -> bool {
         false
     }

@@ -68,8 +68,13 @@ impl<W: World> Held<W> {
         let holder: Rc<dyn Holder> = Rc::clone(connection) as _;
         let (pass, entered) = match session.turnstile.try_enter(Rc::clone(&holder)) {
             Some(pass) => (pass, Entered::Free),
-            // It was cut and comes late, by way of another shard: whoever is here is the newer one.
-            None if connection.wire.has_left() => return Err(Superseded),
+            // It may have been cut and come late, by way of another shard: then whoever is here is
+            // the newer one, and is not stopped. Or its client has only ended its own side, and
+            // waits for an answer.
+            None if connection.wire.has_left() => {
+                let pass = session.turnstile.enter_behind(holder).await?;
+                (pass, Entered::Waited)
+            }
             None => session.turnstile.enter(holder).await?,
         };
         if shard.is_over() {

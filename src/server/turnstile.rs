@@ -149,6 +149,22 @@ impl Turnstile {
         self.await_turn(queued, holder).await
     }
 
+    /// Enters when whoever is there has left by itself, if nobody else waits: the request may be
+    /// the older one.
+    ///
+    /// # Errors
+    /// [`Superseded`] if somebody waits, or a newer request comes meanwhile.
+    pub async fn enter_behind(self: &Rc<Self>, holder: Rc<dyn Holder>) -> Result<Pass, Superseded> {
+        if let Some(pass) = self.try_enter(Rc::clone(&holder)) {
+            return Ok(pass);
+        }
+        if self.inner.borrow().waiter.is_some() {
+            return Err(Superseded);
+        }
+        let queued = self.queue(None);
+        self.await_turn(queued, holder).await
+    }
+
     /// Enters by an order, when whoever is there has left by itself. Whoever waits no more drops
     /// the call, and the order with it.
     ///
@@ -372,6 +388,29 @@ mod tests {
         assert_eq!(newer.stopped.get(), 0);
         drop(pass);
         assert!(matches!(poll(pin!(old())), Poll::Ready(Ok(_))));
+    }
+
+    #[test]
+    fn who_may_be_older_stops_nobody_and_takes_no_place() {
+        let turnstile = Turnstile::new();
+        let first = Rc::new(Client::default());
+        let pass = turnstile.try_enter(Rc::clone(&first) as _).unwrap();
+        let behind = || turnstile.enter_behind(Rc::new(Client::default()));
+        let mut second = pin!(behind());
+        assert!(poll(second.as_mut()).is_pending());
+        assert_eq!(first.stopped.get(), 0);
+        assert!(matches!(poll(pin!(behind())), Poll::Ready(Err(Superseded))));
+        drop(pass);
+        let Poll::Ready(Ok(pass)) = poll(second) else {
+            panic!("the way was free")
+        };
+        let mut third = pin!(behind());
+        assert!(poll(third.as_mut()).is_pending());
+        let mut newest = pin!(turnstile.enter(Rc::new(Client::default())));
+        assert!(poll(newest.as_mut()).is_pending());
+        assert!(matches!(poll(third), Poll::Ready(Err(Superseded))));
+        drop(pass);
+        assert!(matches!(poll(newest), Poll::Ready(Ok(_))));
     }
 
     #[test]
