@@ -85,6 +85,8 @@ pub enum Hangup {
 pub enum Told<'a> {
     /// The application answered with this status.
     Answered(u16),
+    /// It answered 200, and something that cannot be; what, in words.
+    Senseless(&'a dyn std::fmt::Display),
     /// It did not answer; why, in words.
     Failed(&'a dyn std::fmt::Display),
 }
@@ -93,6 +95,7 @@ impl std::fmt::Debug for Told<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Answered(status) => write!(f, "Answered({status})"),
+            Self::Senseless(why) => write!(f, "Senseless({why})"),
             Self::Failed(why) => write!(f, "Failed({why})"),
         }
     }

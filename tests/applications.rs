@@ -363,6 +363,37 @@ fn a_client_that_ends_its_side_hears_what_another_waits_for() {
     assert_eq!(backend.heard().len(), 1);
 }
 
+/// The log says what the client hears.
+#[test]
+fn a_200_that_makes_no_sense_has_taken_nothing() {
+    let long = format!(
+        "BITS-Static-Response-URL: http://h/{}\r\n",
+        "r".repeat(2_200)
+    );
+    for (act, status, why) in [
+        (
+            Act::fields("BITS-Static-Response-URL: /r\r\n"),
+            502,
+            "its BITS-Static-Response-URL is no absolute http or https URL",
+        ),
+        (
+            Act::fields(&long),
+            400,
+            "its BITS-Static-Response-URL is over 2,200 characters",
+        ),
+    ] {
+        let backend = Backend::always(act);
+        let server = server(BY_VALUE, &backend, "log_level = \"debug\"");
+        let (_client, answer) = upload(&server, "/a.bin", 500);
+        assert_relayed(&answer, status);
+        server.wait_for_log(why);
+        let log = server.log();
+        assert!(!log.contains("upload_taken"), "{log}");
+        let lines = log.matches("event=upload_not_taken").count();
+        assert_eq!(lines, 1, "{log}");
+    }
+}
+
 #[test]
 fn an_application_that_does_not_answer_is_a_408() {
     for kind in [BY_VALUE, BY_REFERENCE] {
@@ -728,10 +759,11 @@ fn a_file_that_its_application_has_taken_cannot_be_published_as_well() {
         let _taken = std::fs::remove_file(heard.field("BITS-Request-DataFile-Name").unwrap());
         Act::fields("BITS-Copy-File-To-Destination: 1\r\n")
     });
-    let server = server(BY_REFERENCE, &backend, "");
+    let server = server(BY_REFERENCE, &backend, "log_level = \"debug\"");
     let (mut client, answer) = upload(&server, "/a.bin", 500);
     assert_relayed(&answer, 502);
     server.wait_for_log("the application has taken the file away and asks for its publication");
+    assert!(!server.log().contains("upload_taken"));
     assert_relayed(&client.send(fragment(0..500)), 502);
     assert!(!server.log().contains("keep other programs out"));
     client.cancel().assert(200, None);

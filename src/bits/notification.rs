@@ -47,6 +47,11 @@ pub enum Judgement {
     Denied,
     /// It did not take the file now.
     Refused(Refusal),
+    /// It says that it took the file, and something that cannot be.
+    Senseless {
+        refusal: Refusal,
+        why: &'static str,
+    },
 }
 
 impl Answer {
@@ -68,12 +73,15 @@ impl Answer {
     fn judge_success(&self, received: u64) -> Judgement {
         let reply = match &self.static_url {
             Some(url) if url.len() > URL_BYTES_MAX => {
-                return Judgement::Refused(Refusal::ReplyUrlTooLong { received });
+                let refusal = Refusal::ReplyUrlTooLong { received };
+                let why = URL_TOO_LONG;
+                return Judgement::Senseless { refusal, why };
             }
             Some(url) if !is_absolute(url) => {
-                return Judgement::Refused(Refusal::ApplicationFailed {
-                    received: Some(received),
-                });
+                let received = Some(received);
+                let refusal = Refusal::ApplicationFailed { received };
+                let why = URL_MALFORMED;
+                return Judgement::Senseless { refusal, why };
             }
             Some(_) => Reply::Elsewhere,
             None if self.has_reply => Reply::File,
@@ -85,6 +93,9 @@ impl Answer {
         }
     }
 }
+
+const URL_TOO_LONG: &str = "its BITS-Static-Response-URL is over 2,200 characters";
+const URL_MALFORMED: &str = "its BITS-Static-Response-URL is no absolute http or https URL";
 
 fn is_absolute(url: &str) -> bool {
     Uri::parse(url).is_ok_and(|uri| {
@@ -358,10 +369,16 @@ mod tests {
             panic!("refused");
         };
         assert_eq!(reply, Reply::Elsewhere);
-        let too_long = Judgement::Refused(Refusal::ReplyUrlTooLong { received: 0 });
+        let too_long = Judgement::Senseless {
+            refusal: Refusal::ReplyUrlTooLong { received: 0 },
+            why: URL_TOO_LONG,
+        };
         assert_eq!(with(long(2_201)).judge(0), too_long);
         for bad in ["", "/r", "ftp://h/r", "http:///r", "http://h/a b"] {
-            let failed = Judgement::Refused(Refusal::ApplicationFailed { received: Some(0) });
+            let failed = Judgement::Senseless {
+                refusal: Refusal::ApplicationFailed { received: Some(0) },
+                why: URL_MALFORMED,
+            };
             assert_eq!(with(bad.to_owned()).judge(0), failed, "{bad}");
         }
         let Judgement::Accepted { reply, .. } = (Answer {

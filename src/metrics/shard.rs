@@ -189,7 +189,7 @@ fn place_of(told: &Told<'_>) -> usize {
     match told {
         Told::Answered(200) => labels::TAKEN,
         Told::Answered(_) => labels::REFUSED,
-        Told::Failed(_) => labels::FAILED,
+        Told::Senseless(_) | Told::Failed(_) => labels::FAILED,
     }
 }
 
@@ -393,6 +393,20 @@ mod tests {
     fn shards_share_no_cache_line() {
         assert_eq!(align_of::<ShardMetrics>(), 128);
         assert_eq!(size_of::<ShardMetrics>() % 128, 0);
+    }
+
+    #[test]
+    fn only_what_an_application_has_taken_is_taken() {
+        let places = [
+            (Told::Answered(200), labels::TAKEN),
+            (Told::Answered(204), labels::REFUSED),
+            (Told::Answered(403), labels::REFUSED),
+            (Told::Senseless(&"a 200"), labels::FAILED),
+            (Told::Failed(&"nobody there"), labels::FAILED),
+        ];
+        for (told, place) in places {
+            assert_eq!(place_of(&told), place, "{told:?}");
+        }
     }
 
     #[test]

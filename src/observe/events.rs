@@ -327,6 +327,7 @@ fn log_notification(shard: usize, session: &SessionId, told: &Told<'_>) {
     }
     let status = match told {
         Told::Answered(status) => *status,
+        Told::Senseless(_) => 200,
         Told::Failed(_) => 0,
     };
     let cause = Cause {
@@ -341,6 +342,11 @@ fn log_notification(shard: usize, session: &SessionId, told: &Told<'_>) {
         Told::Answered(status) => {
             let remedy = "look at the log of the server application; only 200 takes an upload";
             warn!(event, shard, %session, status, remedy, "the application did not take the upload");
+        }
+        Told::Senseless(why) => {
+            let status = 200;
+            let remedy = "look at what the server application answers; docs/applications.md says what it may";
+            warn!(event, shard, %session, status, %why, remedy, "the application gave no answer that makes sense");
         }
         Told::Failed(why) => {
             let remedy = "look at the server application and at notification_url";

@@ -86,41 +86,18 @@ impl<W: World> Held<W> {
         let told = shard.world.notify(order).await;
         metrics.notifying.take(1);
         (metrics.notified).note(shard.world.now_us().saturating_sub(began_us));
-        let session = self.id();
-        match &told {
-            Ok(answer) => {
-                let told = Told::Answered(answer.status);
-                shard.world.emit(Event::Notified { session, told });
-            }
-            // It is our own bound, which the refusal names: nobody was asked.
-            Err(NotifyError::Busy | NotifyError::NoThread) => {}
-            // It is our own disk: nothing is wrong with the application.
-            Err(NotifyError::Disk(error)) => shard.world.emit(Event::DiskFailed {
-                op: DiskOp::Reply,
-                session: Some(session),
-                error,
-            }),
-            Err(error) => {
-                let told = Told::Failed(error);
-                shard.world.emit(Event::Notified { session, told });
-            }
-        }
+        let judged = match told {
+            Ok(answer) => Ok((self.judge_answer(&location, &answer).await, answer)),
+            Err(error) => Err(error),
+        };
+        self.tell_of(&judged);
         if shard.is_over() {
             // Its client is gone too. The next start asks again.
             return Err(Refusal::Unavailable);
         }
-        let told = match told {
-            Ok(answer) if self.has_lost_the_file(&location, &answer).await => {
-                let told = Told::Failed(&TAKEN_AND_WANTED);
-                shard.world.emit(Event::Notified { session, told });
-                self.drop_reply().await;
-                Err(NotifyError::Malformed(TAKEN_AND_WANTED.to_owned()))
-            }
-            told => told,
-        };
-        let was_asked = !matches!(told, Err(NotifyError::Busy | NotifyError::NoThread));
-        let outcome = match told {
-            Ok(answer) => self.heed(&location, answer).await,
+        let was_asked = !matches!(judged, Err(NotifyError::Busy | NotifyError::NoThread));
+        let outcome = match judged {
+            Ok((judgement, answer)) => self.heed(&location, judgement, answer).await,
             Err(error) => Err(refusal(error, self.received())),
         };
         match &outcome {
@@ -135,12 +112,45 @@ impl<W: World> Held<W> {
         outcome
     }
 
-    /// Whether the application has taken the file away, whose name it was given, and asks for its
-    /// publication all the same. Found out later, that would look as if others had removed it.
-    async fn has_lost_the_file(&mut self, location: &Location, answer: &Answer) -> bool {
+    /// Tells how it went, by what the client will hear.
+    fn tell_of(&self, judged: &Result<(Judgement, Answer), NotifyError>) {
+        let session = self.id();
+        let told = match judged {
+            Ok((Judgement::Senseless { why, .. }, _)) => Told::Senseless(why),
+            Ok((_, answer)) => Told::Answered(answer.status),
+            // It is our own bound, which the refusal names: nobody was asked.
+            Err(NotifyError::Busy | NotifyError::NoThread) => return,
+            // It is our own disk: nothing is wrong with the application.
+            Err(NotifyError::Disk(error)) => {
+                return self.shard.world.emit(Event::DiskFailed {
+                    op: DiskOp::Reply,
+                    session: Some(session),
+                    error,
+                });
+            }
+            Err(error) => Told::Failed(error),
+        };
+        (self.shard.world).emit(Event::Notified { session, told });
+    }
+
+    /// What follows from an answer. An application that has taken the file away, whose name it was
+    /// given, and asks for its publication all the same, has lost it: found out later, that would
+    /// look as if others had removed it.
+    async fn judge_answer(&mut self, location: &Location, answer: &Answer) -> Judgement {
         let judgement = answer.judge(self.received());
         let is_wanted = matches!(judgement, Judgement::Accepted { copies: true, .. });
-        is_wanted && is_by_reference(location) && matches!(self.stamp().await, Ok(None))
+        if self.shard.is_over() || !is_wanted || !is_by_reference(location) {
+            return judgement;
+        }
+        match self.stamp().await {
+            Ok(None) => Judgement::Senseless {
+                refusal: Refusal::ApplicationFailed {
+                    received: Some(self.received()),
+                },
+                why: TAKEN_AND_WANTED,
+            },
+            _ => judgement,
+        }
     }
 
     fn order(&mut self, location: &Location) -> Result<Order, Refusal> {
@@ -174,10 +184,15 @@ impl<W: World> Held<W> {
         })
     }
 
-    async fn heed(&mut self, location: &Location, answer: Answer) -> Result<Step, Refusal> {
+    async fn heed(
+        &mut self,
+        location: &Location,
+        judgement: Judgement,
+        answer: Answer,
+    ) -> Result<Step, Refusal> {
         let shard = Rc::clone(&self.shard);
         let total = self.received();
-        match answer.judge(total) {
+        match judgement {
             Judgement::Accepted { copies, reply } => {
                 if reply != Reply::File {
                     self.drop_reply().await;
@@ -211,7 +226,7 @@ impl<W: World> Held<W> {
                 self.keep().note(&shard.store, denied).await;
                 Ok(Step::Denied)
             }
-            Judgement::Refused(refusal) => {
+            Judgement::Refused(refusal) | Judgement::Senseless { refusal, .. } => {
                 self.drop_reply().await;
                 Err(refusal)
             }

@@ -343,6 +343,10 @@ fn every_line_has_a_word_for_its_kind() {
             session,
             told: Told::Answered(500),
         },
+        Event::Notified {
+            session,
+            told: Told::Senseless(&"its URL is none"),
+        },
         Event::BlocksExhausted,
     ];
     let text = logged(LogFormat::Text, LogLevel::Debug, &events);
