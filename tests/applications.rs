@@ -394,6 +394,32 @@ fn a_200_that_makes_no_sense_has_taken_nothing() {
     }
 }
 
+/// As IIS lets it through (MC-BUP 4.2).
+#[test]
+fn a_static_url_with_what_windows_writes_is_handed_on_as_a_url() {
+    for (sent, heard) in [
+        (
+            "http://app/{C85B4E0A-9EB9}/a b[1].bin",
+            "http://app/%7BC85B4E0A-9EB9%7D/a%20b%5B1%5D.bin",
+        ),
+        ("http://app/\u{e4}|50%", "http://app/%C3%A4%7C50%25"),
+    ] {
+        let fields = format!("BITS-Static-Response-URL: {sent}\r\n");
+        let backend = Backend::always(Act::fields(&fields));
+        let server = server(BY_VALUE, &backend, "");
+        let (_client, answer) = upload(&server, "/a.bin", 500);
+        answer.assert(200, None);
+        assert_eq!(answer.field("BITS-Reply-URL"), Some(heard));
+    }
+    // An empty one is none.
+    let fields = "BITS-Static-Response-URL:\r\n".to_owned();
+    let backend = Backend::always(Act::Answer(200, fields, b"reply".to_vec()));
+    let server = server(BY_VALUE, &backend, "");
+    let (mut client, answer) = upload(&server, "/a.bin", 500);
+    let url = answer.field("BITS-Reply-URL").unwrap();
+    assert_eq!(client.get(url, "").body, b"reply");
+}
+
 #[test]
 fn an_application_that_does_not_answer_is_a_408() {
     for kind in [BY_VALUE, BY_REFERENCE] {

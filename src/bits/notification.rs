@@ -11,7 +11,7 @@
 use std::fmt;
 
 use fluent_uri::{Uri, UriRef};
-use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
 
 use super::reply::Refusal;
 use super::session::Reply;
@@ -25,7 +25,7 @@ pub const URL_BYTES_MAX: usize = 2_200;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
-    /// BITS-Static-Response-URL, as sent.
+    /// BITS-Static-Response-URL, as [`static_url`] reads it.
     pub static_url: Option<String>,
     /// BITS-Copy-File-To-Destination was there.
     pub copies: bool,
@@ -48,13 +48,20 @@ pub enum Judgement {
     /// It did not take the file now.
     Refused(Refusal),
     /// It says that it took the file, and something that cannot be.
-    Senseless {
-        refusal: Refusal,
-        why: &'static str,
-    },
+    Senseless { refusal: Refusal, why: &'static str },
 }
 
 impl Answer {
+    /// Nothing but a status.
+    pub fn bare(status: u16) -> Self {
+        Self {
+            status,
+            static_url: None,
+            copies: false,
+            has_reply: false,
+        }
+    }
+
     /// Judges it; `received` is the size of the file, in bytes.
     pub fn judge(&self, received: u64) -> Judgement {
         match self.status {
@@ -96,6 +103,25 @@ impl Answer {
 
 const URL_TOO_LONG: &str = "its BITS-Static-Response-URL is over 2,200 characters";
 const URL_MALFORMED: &str = "its BITS-Static-Response-URL is no absolute http or https URL";
+
+/// The value of BITS-Static-Response-URL; `None` if it is empty. What Windows writes into URLs and
+/// no URL may hold (braces, blanks, UTF-8) is escaped behind the host, as IIS lets it through. A
+/// host is not touched: escaped, it would be another one.
+pub fn static_url(sent: &[u8]) -> Option<String> {
+    let sent = sent.trim_ascii();
+    let begin = memchr::memmem::find(sent, b"://").map_or(0, |at| at + 3);
+    let is_end = |byte: &u8| matches!(byte, b'/' | b'?' | b'#');
+    let host = sent[begin..].iter().position(is_end);
+    let (base, rest) = sent.split_at(host.map_or(sent.len(), |at| begin + at));
+    let mut url = String::from_utf8_lossy(base).into_owned();
+    let mut parts = rest.splitn(2, |byte| *byte == b'#');
+    push_escaped(&mut url, parts.next().unwrap_or_default(), NOT_IN_URLS);
+    if let Some(fragment) = parts.next() {
+        url.push('#');
+        push_escaped(&mut url, fragment, NOT_IN_FRAGMENTS);
+    }
+    (!url.is_empty()).then_some(url)
+}
 
 fn is_absolute(url: &str) -> bool {
     Uri::parse(url).is_ok_and(|uri| {
@@ -218,7 +244,7 @@ pub fn notification_url(
     };
     if let Some(query) = query {
         url.push(if url.contains('?') { '&' } else { '?' });
-        push_query(&mut url, query);
+        push_escaped(&mut url, query.as_bytes(), NOT_IN_URLS);
     }
     if url.len() > URL_BYTES_MAX || !is_absolute(&url) {
         return Err(BadUrl);
@@ -294,8 +320,9 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~')
     .remove(b'/');
 
-/// What clients send in a query although no URL may hold it.
-const NOT_IN_QUERIES: &AsciiSet = &CONTROLS
+/// What clients and applications send in paths and queries although no URL may hold it.
+const NOT_IN_URLS: &AsciiSet = &CONTROLS
+    .add(b' ')
     .add(b'"')
     .add(b'<')
     .add(b'>')
@@ -308,15 +335,17 @@ const NOT_IN_QUERIES: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-/// Appends a query as it was sent; only what no URL may hold is escaped.
-fn push_query(url: &mut String, query: &str) {
-    for (at, piece) in query.split('%').enumerate() {
+const NOT_IN_FRAGMENTS: &AsciiSet = &NOT_IN_URLS.add(b'#');
+
+/// Appends a part of a URL as it was sent; only what no URL may hold is escaped.
+fn push_escaped(url: &mut String, part: &[u8], escaped: &'static AsciiSet) {
+    for (at, piece) in part.split(|byte| *byte == b'%').enumerate() {
         if at > 0 {
-            let is_escape = (piece.as_bytes().get(..2))
-                .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+            let is_escape =
+                (piece.get(..2)).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
             url.push_str(if is_escape { "%" } else { "%25" });
         }
-        url.extend(utf8_percent_encode(piece, NOT_IN_QUERIES));
+        url.extend(percent_encode(piece, escaped));
     }
 }
 
@@ -329,12 +358,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16) -> Answer {
-        Answer {
-            status,
-            static_url: None,
-            copies: false,
-            has_reply: false,
-        }
+        Answer::bare(status)
     }
 
     #[test]
@@ -374,7 +398,7 @@ mod tests {
             why: URL_TOO_LONG,
         };
         assert_eq!(with(long(2_201)).judge(0), too_long);
-        for bad in ["", "/r", "ftp://h/r", "http:///r", "http://h/a b"] {
+        for bad in ["/r", "ftp://h/r", "http:///r", "http://h/a b"] {
             let failed = Judgement::Senseless {
                 refusal: Refusal::ApplicationFailed { received: Some(0) },
                 why: URL_MALFORMED,
@@ -389,6 +413,84 @@ mod tests {
             panic!("refused");
         };
         assert_eq!(reply, Reply::File);
+    }
+
+    #[test]
+    fn a_static_url_may_have_what_windows_writes() {
+        for (sent, expected) in [
+            (
+                &b"http://app/{C85B4E0A-9EB9}/r.bin"[..],
+                "http://app/%7BC85B4E0A-9EB9%7D/r.bin",
+            ),
+            (
+                b"http://app/a b|c^d[1]\"e",
+                "http://app/a%20b%7Cc%5Ed%5B1%5D%22e",
+            ),
+            (b"http://app/50%/%41%zz", "http://app/50%25/%41%25zz"),
+            ("http://app/\u{e4}".as_bytes(), "http://app/%C3%A4"),
+            (b"http://app/\xe4", "http://app/%E4"),
+            (b"http://app/a\\b", "http://app/a%5Cb"),
+            (
+                b"http://[::1]:80/[1]?[#a#[",
+                "http://[::1]:80/%5B1%5D?%5B#a%23%5B",
+            ),
+            (b" http://my_host/x ", "http://my_host/x"),
+            (
+                b"http://h/a\tb\r\nX: y\x7f\0",
+                "http://h/a%09b%0D%0AX:%20y%7F%00",
+            ),
+        ] {
+            assert_eq!(static_url(sent).as_deref(), Some(expected));
+        }
+        assert_eq!(static_url(b""), None);
+        assert_eq!(static_url(b" "), None);
+    }
+
+    #[test]
+    fn whatever_an_application_sends_only_a_url_is_handed_on() {
+        for byte in 0..=255 {
+            for at in [0, 4, 7, 8, 11, 12, 13, 15] {
+                let mut sent = b"http://app/p?q#f".to_vec();
+                sent.insert(at, byte);
+                let answer = Answer {
+                    static_url: static_url(&sent),
+                    ..answer(200)
+                };
+                if let Judgement::Accepted { .. } = answer.judge(0) {
+                    let url = answer.static_url.unwrap();
+                    assert!(Uri::parse(&*url).is_ok(), "{url:?}");
+                    assert!(url.bytes().all(|byte| byte.is_ascii_graphic()), "{url:?}");
+                }
+            }
+        }
+        for bad in [
+            &b"http://a b/r"[..],
+            b"http://{h}/r",
+            b"http://h\xe4/r",
+            b"http://a\\b",
+            b"r",
+        ] {
+            let answer = Answer {
+                static_url: static_url(bad),
+                ..answer(200)
+            };
+            let judgement = answer.judge(0);
+            let is_bad = matches!(judgement, Judgement::Senseless { .. });
+            assert!(is_bad, "{judgement:?}");
+        }
+        // Escaped, it is longer.
+        let sent = format!("http://h/{}", "{".repeat(731));
+        let answer = Answer {
+            static_url: static_url(sent.as_bytes()),
+            ..answer(200)
+        };
+        assert!(matches!(
+            answer.judge(0),
+            Judgement::Senseless {
+                why: URL_TOO_LONG,
+                ..
+            }
+        ));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::desk::{Desk, Stands};
 use super::lookup::Lookup;
 use super::signature::{Signed, content_digest};
 use super::{Delivery, transport};
-use crate::bits::notification::Answer;
+use crate::bits::notification::{self, Answer};
 use crate::config::NotificationType;
 use crate::server::floor::{NotifyError, Order};
 use crate::tls_words;
@@ -167,12 +167,8 @@ impl Files<'_> {
     fn answer(&self, response: Response<Body>, order: &Order, is_by_value: bool) -> Delivery {
         let status = response.status().as_u16();
         let headers = response.headers();
-        let static_url = match headers.get("BITS-Static-Response-URL") {
-            None => None,
-            Some(value) => Some(value.to_str().map(str::to_owned).map_err(|_| {
-                NotifyError::Malformed("BITS-Static-Response-URL is not ASCII".to_owned())
-            })?),
-        };
+        let static_url = (headers.get("BITS-Static-Response-URL"))
+            .and_then(|value| notification::static_url(value.as_bytes()));
         let copies = headers.contains_key("BITS-Copy-File-To-Destination");
         let limit = order.settings.reply_bytes_max;
         let has_reply = match (status, is_by_value) {
