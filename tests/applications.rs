@@ -3,7 +3,7 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use support::backend::{Act, Backend, Heard};
@@ -338,29 +338,30 @@ fn a_static_url_is_handed_on_and_must_fit_a_client() {
     assert_eq!(answer.field("BITS-Error-Code"), Some(E_INVALIDARG));
 }
 
-/// Whoever ends only its own side waits for an answer all the same (protocol.md 1.10, 4.10).
+/// As IIS lets it through (MC-BUP 4.2).
 #[test]
-fn a_client_that_ends_its_side_hears_what_another_waits_for() {
-    let (say, said) = std::sync::mpsc::channel::<()>();
-    let said = std::sync::Mutex::new(said);
-    let backend = Backend::start(move |_, _| {
-        let _ = said.lock().unwrap().recv();
-        Act::status(200)
-    });
+fn a_static_url_with_what_windows_writes_is_handed_on_as_a_url() {
+    for (sent, heard) in [
+        (
+            "http://app/{C85B4E0A-9EB9}/a b[1].bin",
+            "http://app/%7BC85B4E0A-9EB9%7D/a%20b%5B1%5D.bin",
+        ),
+        ("http://app/\u{e4}|50%", "http://app/%C3%A4%7C50%25"),
+    ] {
+        let fields = format!("BITS-Static-Response-URL: {sent}\r\n");
+        let backend = Backend::always(Act::fields(&fields));
+        let server = server(BY_VALUE, &backend, "");
+        let (_client, answer) = upload(&server, "/a.bin", 500);
+        answer.assert(200, None);
+        assert_eq!(answer.field("BITS-Reply-URL"), Some(heard));
+    }
+    // An empty one is none.
+    let fields = "BITS-Static-Response-URL:\r\n".to_owned();
+    let backend = Backend::always(Act::Answer(200, fields, b"reply".to_vec()));
     let server = server(BY_VALUE, &backend, "");
-    let mut first = Client::create(server.address(), "/a.bin");
-    first.try_send_part(&fragment(0..500), 500);
-    backend.wait_for(1);
-    let mut second = Client::new(server.address(), "/a.bin");
-    second.adopt(first.session());
-    second.try_send_part(&fragment(0..500), 500);
-    second.raw.finish();
-    // Nobody can see when it waits; it must not be too early.
-    std::thread::sleep(Duration::from_millis(300));
-    say.send(()).unwrap();
-    first.raw.receive().assert(200, None);
-    second.raw.receive().assert(200, None);
-    assert_eq!(backend.heard().len(), 1);
+    let (mut client, answer) = upload(&server, "/a.bin", 500);
+    let url = answer.field("BITS-Reply-URL").unwrap();
+    assert_eq!(client.get(url, "").body, b"reply");
 }
 
 /// The log says what the client hears.
@@ -394,30 +395,58 @@ fn a_200_that_makes_no_sense_has_taken_nothing() {
     }
 }
 
-/// As IIS lets it through (MC-BUP 4.2).
+/// A file that is refused early is sent no further, and not once more either.
 #[test]
-fn a_static_url_with_what_windows_writes_is_handed_on_as_a_url() {
-    for (sent, heard) in [
-        (
-            "http://app/{C85B4E0A-9EB9}/a b[1].bin",
-            "http://app/%7BC85B4E0A-9EB9%7D/a%20b%5B1%5D.bin",
-        ),
-        ("http://app/\u{e4}|50%", "http://app/%C3%A4%7C50%25"),
-    ] {
-        let fields = format!("BITS-Static-Response-URL: {sent}\r\n");
-        let backend = Backend::always(Act::fields(&fields));
-        let server = server(BY_VALUE, &backend, "");
-        let (_client, answer) = upload(&server, "/a.bin", 500);
-        answer.assert(200, None);
-        assert_eq!(answer.field("BITS-Reply-URL"), Some(heard));
-    }
-    // An empty one is none.
-    let fields = "BITS-Static-Response-URL:\r\n".to_owned();
-    let backend = Backend::always(Act::Answer(200, fields, b"reply".to_vec()));
+fn a_403_before_the_whole_file_is_final_too() {
+    const BYTES: u64 = 8 << 20;
+    const WORDS: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+    let backend = Https::start_early(|stream| {
+        let _begun = stream.read(&mut [0; 1_024]);
+        let _ = stream.write_all(WORDS);
+        // It reads no more, and waits until the other side has gone.
+        while stream.sock.peek(&mut [0]).is_ok_and(|read| read > 0) {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+    });
+    let settings = Settings::default()
+        .file("notification_type = \"by-value\"")
+        .file(&format!("notification_url = \"{}\"", backend.url()));
+    let server_of_tls = Server::with(backend.trusted_by(settings));
+    let mut client = Client::create(server_of_tls.address(), "/a.bin");
+    assert_relayed(&client.send(fragment(0..BYTES)), 403);
+
+    let backend = Backend::early(403);
     let server = server(BY_VALUE, &backend, "");
-    let (mut client, answer) = upload(&server, "/a.bin", 500);
-    let url = answer.field("BITS-Reply-URL").unwrap();
-    assert_eq!(client.get(url, "").body, b"reply");
+    let mut client = Client::create(server.address(), "/a.bin");
+    for _ in 0..3 {
+        assert_relayed(&client.send(fragment(0..BYTES)), 403);
+    }
+    assert_eq!(backend.heard().len(), 1);
+}
+
+/// Whoever ends only its own side waits for an answer all the same (protocol.md 1.10, 4.10).
+#[test]
+fn a_client_that_ends_its_side_hears_what_another_waits_for() {
+    let (say, said) = std::sync::mpsc::channel::<()>();
+    let said = std::sync::Mutex::new(said);
+    let backend = Backend::start(move |_, _| {
+        let _ = said.lock().unwrap().recv();
+        Act::status(200)
+    });
+    let server = server(BY_VALUE, &backend, "");
+    let mut first = Client::create(server.address(), "/a.bin");
+    first.try_send_part(&fragment(0..500), 500);
+    backend.wait_for(1);
+    let mut second = Client::new(server.address(), "/a.bin");
+    second.adopt(first.session());
+    second.try_send_part(&fragment(0..500), 500);
+    second.raw.finish();
+    // Nobody can see when it waits; it must not be too early.
+    std::thread::sleep(Duration::from_millis(300));
+    say.send(()).unwrap();
+    first.raw.receive().assert(200, None);
+    second.raw.receive().assert(200, None);
+    assert_eq!(backend.heard().len(), 1);
 }
 
 #[test]

@@ -226,6 +226,11 @@ fn a_whole_reply_is_saved_however_it_is_framed() {
         // Asked for by nobody, and not to be read as the answer.
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nBITS-Copy-File-To-Destination: 1\r\n\r\n\
           HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nreply",
+        // Some say who they are beside it (RFC 9110 15.2).
+        b"HTTP/1.1 100 Continue\r\nServer: x\r\n\r\nHTTP/1.1 100\r\nA: b\r\n c\r\n\r\n\
+          HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nreply",
+        // Folded (RFC 9112 5.2).
+        b"HTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length:\r\n\t5\r\n\r\nreply",
         b"HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\nContent-Length: 5\r\n\r\nreply",
     ] {
         let work = Work::new(b"");
@@ -291,6 +296,8 @@ fn what_is_no_answer_is_said_to_be_none() {
     for words in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nreply"[..],
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfive\r\nreply\r\n",
+        b"HTTP/1.1 100 Continue\r\nno field\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\nno field\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nNo field\r\nContent-Length: 0\r\n\r\n",
         b"SSH-2.0-OpenSSH_9.9\r\n\r\n",
     ] {
@@ -303,6 +310,20 @@ fn what_is_no_answer_is_said_to_be_none() {
         );
         assert!(!work.has_reply());
     }
+    // Interim answers without end do end.
+    let url = peer("http", |stream| {
+        read_head(stream);
+        let interim = format!(
+            "HTTP/1.1 102 Processing\r\nA: {}\r\n\r\n",
+            "b".repeat(50_000)
+        );
+        while stream.write_all(interim.as_bytes()).is_ok() {}
+    });
+    let outcome = Work::new(b"").deliver(order(ByValue, url));
+    assert!(
+        matches!(&outcome, Err(NotifyError::Malformed(why)) if why.contains("interim")),
+        "{outcome:?}"
+    );
     // An endless head ends.
     let url = peer("http", |stream| {
         read_head(stream);
@@ -314,6 +335,101 @@ fn what_is_no_answer_is_said_to_be_none() {
         matches!(outcome, Err(NotifyError::Malformed(_))),
         "{outcome:?}"
     );
+}
+
+/// Interim answers come in pieces too, and before all of the file is sent.
+#[test]
+fn what_comes_in_pieces_is_read_as_if_it_came_at_once() {
+    let url = peer("http", |stream| {
+        read_head(stream);
+        let words = b"HTTP/1.1 100 Continue\r\nServer: x\r\n\r\n";
+        stream.write_all(words).unwrap();
+        let mut left = LARGE;
+        let mut piece = vec![0; 1 << 20];
+        while left > 0 {
+            left -= stream.read(&mut piece).unwrap() as u64;
+        }
+        let words = b"HTTP/1.1 102 P\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\n c\r\nContent-Length: 5\r\n\r\nreply";
+        for byte in words {
+            stream.write_all(&[*byte]).unwrap();
+            thread::yield_now();
+        }
+    });
+    let work = Work::sparse(LARGE);
+    let answer = work.deliver(order(ByValue, url)).unwrap();
+    assert_eq!((answer.status, answer.has_reply), (200, true));
+    assert_eq!(fs::read(work.reply()).unwrap(), b"reply");
+}
+
+/// RFC 9112 9.5. What of the file nobody wants is not sent.
+#[test]
+fn who_refuses_the_file_before_it_is_there_is_heard() {
+    const WORDS: &[u8] = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+    type Talk = fn(&mut TcpStream);
+    let talks: [(&str, Talk); 4] = [
+        ("closes", |stream| stream.write_all(WORDS).unwrap()),
+        ("reads no more", |stream| {
+            stream.write_all(WORDS).unwrap();
+            while stream.peek(&mut [0]).is_ok_and(|read| read > 0) {
+                thread::park_timeout(Duration::from_millis(10));
+            }
+        }),
+        ("ends its side", |stream| {
+            stream.write_all(WORDS).unwrap();
+            stream.shutdown(std::net::Shutdown::Write).unwrap();
+            wait_for_the_end(stream);
+        }),
+        ("says something before", |stream| {
+            stream.write_all(b"HTTP/1.1 100 C\r\nA: b\r\n\r\n").unwrap();
+            thread::park_timeout(Duration::from_millis(200));
+            stream.write_all(WORDS).unwrap();
+        }),
+    ];
+    for (how, talk) in talks {
+        for bytes in [100_000, 1_000_000, LARGE] {
+            let url = peer("http", move |stream| {
+                read_head(stream);
+                talk(stream);
+            });
+            let outcome = Work::sparse(bytes).deliver(order(ByValue, url));
+            let answer = outcome.unwrap_or_else(|error| panic!("{how}: {bytes}: {error}"));
+            assert_eq!(answer.status, 403, "{how}: {bytes}");
+        }
+    }
+}
+
+#[test]
+fn who_takes_a_file_that_it_has_not_seen_is_not_believed() {
+    for words in [
+        &b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"[..],
+        b"HTTP/1.1 301 Moved\r\nContent-Length: 0\r\n\r\n",
+        // Half a head, or none, is no answer.
+        b"HTTP/1.1 403 Forbidden\r\nContent-Le",
+        b"HTTP/1.1 403 Forbidden\r\nno field\r\n\r\n",
+    ] {
+        let work = Work::sparse(LARGE);
+        let outcome = work.deliver(order(ByValue, says(words)));
+        assert!(
+            matches!(outcome, Err(NotifyError::Unreachable(_))),
+            "{}: {outcome:?}",
+            String::from_utf8_lossy(words)
+        );
+        assert!(!work.has_reply());
+    }
+    // Who reads all the same has.
+    let url = peer("http", |stream| {
+        read_head(stream);
+        let words = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n";
+        stream.write_all(words).unwrap();
+        let mut left = LARGE;
+        let mut piece = vec![0; 1 << 20];
+        while left > 0 {
+            left -= stream.read(&mut piece).unwrap() as u64;
+        }
+        stream.write_all(b"reply").unwrap();
+    });
+    let work = Work::sparse(LARGE);
+    assert!(work.deliver(order(ByValue, url)).unwrap().has_reply);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use ureq::{Agent, Body, SendBody};
 use super::desk::{Desk, Stands};
 use super::lookup::Lookup;
 use super::signature::{Signed, content_digest};
+use super::transport::Early;
 use super::{Delivery, transport};
 use crate::bits::notification::{self, Answer};
 use crate::config::NotificationType;
@@ -95,8 +96,13 @@ impl Files<'_> {
             Some(file) => request.send(SendBody::from_owned_reader(file)),
             None => request.send(SendBody::none()),
         };
-        let response = sent.map_err(|error| failure(&error))?;
-        self.answer(response, order, is_by_value)
+        match sent {
+            Ok(response) => self.answer(response, order, is_by_value),
+            Err(error) => match Early::of(&error) {
+                Some(early) => Ok(Answer::bare(early.status)),
+                None => Err(failure(&error)),
+            },
+        }
     }
 
     fn fields(
@@ -267,13 +273,16 @@ fn failure(error: &ureq::Error) -> NotifyError {
         E::Io(_) | E::HostNotFound | E::ConnectionFailed | E::Tls(_) | E::Rustls(_) => {
             NotifyError::Unreachable(in_words(error))
         }
-        _ => NotifyError::Malformed(error.to_string()),
+        _ => NotifyError::Malformed(in_words(error)),
     }
 }
 
 /// Of a certificate, rustls has names for what is wrong, and no words; and it explains to those who
 /// program why a body without a length is not whole.
 pub fn in_words(error: &ureq::Error) -> String {
+    if let ureq::Error::Other(ours) = error {
+        return ours.to_string();
+    }
     let words = error.to_string();
     // What it explains stands in the words only, where somebody has wrapped it.
     let is_cut = |io: &io::Error| io.kind() == io::ErrorKind::UnexpectedEof;

@@ -10,6 +10,7 @@
 
 mod desk;
 mod exchange;
+mod heads;
 mod lookup;
 mod signature;
 mod transport;

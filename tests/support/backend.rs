@@ -80,6 +80,18 @@ pub struct Backend {
 impl Backend {
     /// Starts it. `act` decides what is done with each request; the number counts from 0.
     pub fn start(act: impl Fn(&Heard, usize) -> Act + Send + Sync + 'static) -> Self {
+        Self::start_at(act, true)
+    }
+
+    /// It answers with this status when it has read the head of a request, and closes.
+    pub fn early(status: u16) -> Self {
+        Self::start_at(move |_, _| Act::status(status), false)
+    }
+
+    fn start_at(
+        act: impl Fn(&Heard, usize) -> Act + Send + Sync + 'static,
+        reads_body: bool,
+    ) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let heard: Arc<Mutex<Vec<Heard>>> = Arc::default();
@@ -94,7 +106,7 @@ impl Backend {
                 // Its end is that of its connection, at the latest when the server under test ends.
                 thread::spawn(move || {
                     let mut stream = stream.unwrap();
-                    if let Some(request) = read_request(&mut stream) {
+                    if let Some(request) = read_request(&mut stream, reads_body) {
                         let number = {
                             let mut all = all.lock().unwrap();
                             all.push(request.clone());
@@ -146,7 +158,7 @@ impl Drop for Backend {
     }
 }
 
-fn read_request(stream: &mut TcpStream) -> Option<Heard> {
+fn read_request(stream: &mut TcpStream, reads_body: bool) -> Option<Heard> {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut bytes = Vec::new();
     let mut piece = vec![0; 1 << 16];
@@ -172,7 +184,7 @@ fn read_request(stream: &mut TcpStream) -> Option<Heard> {
         body: bytes.split_off(head_end),
     };
     let length: usize = request.field("Content-Length")?.parse().ok()?;
-    while request.body.len() < length {
+    while reads_body && request.body.len() < length {
         match stream.read(&mut piece) {
             Ok(read @ 1..) => request.body.extend_from_slice(&piece[..read]),
             _ => return None,

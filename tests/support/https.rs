@@ -26,6 +26,15 @@ impl Https {
     /// Starts it. `talk` has each connection once a request is there; what it leaves open is then
     /// cut off without TLS's word of the end.
     pub fn start(talk: impl Fn(&mut Stream) + Send + 'static) -> Self {
+        Self::start_at(talk, true)
+    }
+
+    /// The same, where a connection is had before anything of its request was read.
+    pub fn start_early(talk: impl Fn(&mut Stream) + Send + 'static) -> Self {
+        Self::start_at(talk, false)
+    }
+
+    fn start_at(talk: impl Fn(&mut Stream) + Send + 'static, reads: bool) -> Self {
         let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -46,7 +55,7 @@ impl Https {
                 let tls = ServerConnection::new(Arc::clone(&config)).unwrap();
                 let mut stream = StreamOwned::new(tls, stream);
                 // Whoever does not trust us says nothing.
-                if read_request(&mut stream) {
+                if !reads || read_request(&mut stream) {
                     talk(&mut stream);
                 }
             }
