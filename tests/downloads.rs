@@ -318,6 +318,7 @@ fn a_file_that_somebody_has_a_lease_on_is_told_as_that() {
     let mut raw = server.connect();
     let answer = ask(&mut raw, "GET", "/a.bin", "");
     assert_eq!(answer.status, 503, "{answer:?}");
+    assert_eq!(answer.reason(), "another program has the file");
     server.wait_for_log("another program has a lease on the file");
     assert!(!server.log().contains("memory"), "{}", server.log());
     drop(holder.0.stdin.take());

@@ -449,6 +449,8 @@ impl Refusal {
             Self::TooManyOfUser => "the user has too many uploads under way",
             Self::EventsOwed => "others have not taken in yet what has arrived before",
             Self::LedgerFails => "what has arrived cannot be entered into the ledger now",
+            Self::Busy(Scarce::File) => "another program has the file",
+            Self::Busy(Scarce::FileSystem) => "the file system was interrupted",
             Self::Busy(_) => "too much is open or waiting",
             Self::StorePending => "the object store has not taken the file yet",
             Self::StoreFailed => "the object store does not take the file",

@@ -307,6 +307,10 @@ rows! {
         => "503 Service Unavailable", None, "the user has too many uploads under way";
     R::TooManySessions, R::TooManySessions
         => "503 Service Unavailable", None, "the client has too many uploads under way";
+    R::Busy(Scarce::File), R::Busy(Scarce::File)
+        => "503 Service Unavailable", None, "another program has the file";
+    R::Busy(Scarce::FileSystem), R::Busy(Scarce::FileSystem)
+        => "503 Service Unavailable", None, "the file system was interrupted";
     R::Busy(_), R::Busy(Scarce::Files)
         => "503 Service Unavailable", None, "too much is open or waiting";
     R::StorePending, R::StorePending
