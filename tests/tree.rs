@@ -8,7 +8,7 @@ mod support;
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -454,6 +454,40 @@ fn somebody_elses_file_in_a_sticky_folder_is_refused_at_create_and_named() {
     upload(&server, "/sticky/new.bin");
     // A folder that is to be made, where none can be made.
     assert_refused(&server, "/closed/new/a.bin", &["ermission denied"]);
+}
+
+/// Root of a user namespace is no root over the accounts that have no number there: the file would
+/// have been taken, and never got its name.
+#[test]
+fn a_file_of_who_is_not_in_the_namespace_is_refused_at_create_and_named() {
+    const IN_A_NAMESPACE: [&str; 3] = ["unshare", "-U", "--map-root-user"];
+    if !run(&[IN_A_NAMESPACE.as_slice(), &["true"]].concat()) {
+        return skip("there can be no user namespace (needs root and unshare)");
+    }
+    let settings = Settings::default().file("allow_overwrite = true");
+    let mut server = Server::with(settings.clone());
+    let folder = server.file("sticky");
+    fs::create_dir(&folder).unwrap();
+    allow(&folder, 0o1777);
+    let give = |name: &str, user, group| {
+        fs::write(folder.join(name), "old").unwrap();
+        chown(folder.join(name), Some(user), Some(group)).unwrap();
+    };
+    if let Err(error) = chown(&folder, Some(1000), Some(1000)) {
+        return skip(&format!("no file can be given away here ({error})"));
+    }
+    give("theirs", 1000, 0);
+    give("of-a-group", 1000, 1000);
+    // In the first namespace it is root's as all others.
+    upload(&server, "/sticky/theirs");
+    give("theirs", 1000, 0);
+    give("ours", 0, 1000);
+    server.restart_with(settings.wrapper(&IN_A_NAMESPACE));
+    for path in ["/sticky/theirs", "/sticky/of-a-group"] {
+        assert_refused(&server, path, &["is sticky", "have a number there"]);
+    }
+    upload(&server, "/sticky/ours");
+    upload(&server, "/sticky/new.bin");
 }
 
 // -- work has a price

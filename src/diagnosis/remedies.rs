@@ -91,7 +91,8 @@ pub const fn of_obstacle(obstacle: Obstacle) -> &'static str {
         Obstacle::LinkLoop => "mend or remove the links",
         Obstacle::NoFolder => "move the file away, or upload into another folder",
         Obstacle::Sticky => {
-            "give the server's user the file or the folder, or take the sticky bit off (`chmod -t`)"
+            "give the server's user the file or the folder, or take the sticky bit off (`chmod -t`); in a user namespace, \
+             as of a rootless container, its root is the owner only of files whose user and group have a number there"
         }
         Obstacle::AppendOnly => "take the attribute off (`lsattr -d`, `chattr -a`)",
         Obstacle::Immutable => "take the attribute off (`lsattr -d`, `chattr -i`)",

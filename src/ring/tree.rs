@@ -24,6 +24,9 @@ use super::walk::{Folder, Identity, NoWay, Walk, look_at};
 use crate::bits::reply::Obstacle;
 use crate::diagnosis::{Blocked, NamedElsewhere};
 use crate::vault::disk::{Manner, Parents, Place, Replace, Standing, Sync};
+use mapped::Mapped;
+
+mod mapped;
 
 /// A root, and the path by which the settings know it.
 type Root = (Arc<OwnedFd>, Arc<Path>);
@@ -49,8 +52,8 @@ pub struct Trees {
     allowed: Recent<(Identity, Access), ()>,
     /// The folder that files of a shelf may be moved to.
     unfenced: Recent<(RawFd, Identity), ()>,
-    /// Whether we may replace what is somebody else's in a sticky folder.
-    owns_all: bool,
+    /// Whose files we may replace in a sticky folder, too; `None`: only our own.
+    owns: Option<Mapped>,
 }
 
 impl Trees {
@@ -68,7 +71,9 @@ impl Trees {
             gifts_seen: Recent::default(),
             allowed: Recent::default(),
             unfenced: Recent::default(),
-            owns_all: capabilities.is_ok_and(|sets| sets.effective.contains(CapabilitySet::FOWNER)),
+            owns: capabilities
+                .is_ok_and(|sets| sets.effective.contains(CapabilitySet::FOWNER))
+                .then(Mapped::here),
         }
     }
 
@@ -229,7 +234,9 @@ impl Trees {
         if folder.stx_attributes.contains(StatxAttributes::APPEND) {
             return Err(Blocked::by(Obstacle::AppendOnly, folder_name));
         }
-        if is_sticky && !owners.contains(&self.user) && !self.owns_all {
+        let is_ours = owners.contains(&self.user)
+            || self.owns.is_some_and(|mapped| mapped.has_owners_of(file));
+        if is_sticky && !is_ours {
             return Err(Blocked::by(Obstacle::Sticky, folder_name));
         }
         if file.stx_mnt_id != folder.stx_mnt_id {
