@@ -456,6 +456,52 @@ fn somebody_elses_file_in_a_sticky_folder_is_refused_at_create_and_named() {
     assert_refused(&server, "/closed/new/a.bin", &["ermission denied"]);
 }
 
+/// A file that the kernel swaps to for as long as this lives.
+struct Swap(String);
+
+impl Drop for Swap {
+    fn drop(&mut self) {
+        run(&["swapoff", &self.0]);
+    }
+}
+
+#[test]
+fn a_swap_file_in_use_is_refused_at_create_and_named() {
+    let disk = match Mount::new(Kind::Ext4, 64) {
+        Ok(disk) => disk,
+        Err(why) => return skip(&why),
+    };
+    let server = Server::on(
+        &disk.root(),
+        Settings::default().file("allow_overwrite = true"),
+    );
+    let path = server.file("a swap.bin");
+    fs::write(&path, vec![0; 1 << 20]).unwrap();
+    allow(&path, 0o600);
+    let swap = Swap(path.to_str().unwrap().to_owned());
+    if !run(&["mkswap", "-q", &swap.0]) || !run(&["swapon", &swap.0]) {
+        return skip("nothing can be swapped to here (needs root, mkswap and swapon)");
+    }
+    let replace = |path: &str| {
+        let mut client = Client::create(server.address(), path);
+        client.send(fragment(0..1000)).assert(200, None);
+        client.close().assert(200, None);
+    };
+    // One of that name that is none, and one of its size.
+    fs::create_dir(server.file("in")).unwrap();
+    for name in ["in/a swap.bin", "other.bin"] {
+        fs::write(server.file(name), vec![0; 1 << 20]).unwrap();
+        replace(&format!("/{}", name.replace(' ', "%20")));
+    }
+    assert_refused(
+        &server,
+        "/a%20swap.bin",
+        &["swap file in use", "`swapoff` it"],
+    );
+    drop(swap);
+    replace("/a%20swap.bin");
+}
+
 /// Root of a user namespace is no root over the accounts that have no number there: the file would
 /// have been taken, and never got its name.
 #[test]

@@ -98,10 +98,12 @@ pub const fn of_obstacle(obstacle: Obstacle) -> &'static str {
         Obstacle::Immutable => "take the attribute off (`lsattr -d`, `chattr -i`)",
         Obstacle::Kept => {
             "look at `ls -ld` and `lsattr -d` of the folder of the destination: in a sticky \
-             one only the owner's files give way, `chattr -i -a` takes the attributes off"
+             one only the owner's files give way, `chattr -i -a` takes the attributes off; a swap file in use \
+             (`swapon`) gives way to nothing"
         }
         Obstacle::NoFile => "remove it, or upload under another name",
         Obstacle::InUse => "unmount it, or upload under another name",
+        Obstacle::Swap => "`swapoff` it, or upload under another name",
         Obstacle::NameRefused => {
             "use a Linux file system beneath root (ext4, XFS, btrfs), or another name"
         }

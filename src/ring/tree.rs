@@ -27,6 +27,7 @@ use crate::vault::disk::{Manner, Parents, Place, Replace, Standing, Sync};
 use mapped::Mapped;
 
 mod mapped;
+mod swaps;
 
 /// A root, and the path by which the settings know it.
 type Root = (Arc<OwnedFd>, Arc<Path>);
@@ -214,8 +215,8 @@ impl Trees {
     }
 
     /// What the kernel asks before it lets a file be replaced (`may_delete` of its source, and what
-    /// is a mount). A pipe, a socket or a device it would let go too, and whoever made that would
-    /// look at it for ever.
+    /// is a mount; what it swaps to comes last, because that takes another look). A pipe, a
+    /// socket or a device it would let go too, and whoever made that would look at it for ever.
     fn may_replace(&self, file: &Statx, place: &Place, folder: &Statx) -> Result<(), Blocked> {
         let name = place.path.as_str();
         let folder_name = place.path.parent().unwrap_or(".");
@@ -241,6 +242,9 @@ impl Trees {
         }
         if file.stx_mnt_id != folder.stx_mnt_id {
             return Err(Blocked::by(Obstacle::InUse, name));
+        }
+        if swaps::has(file, place.path.file_name()) {
+            return Err(Blocked::by(Obstacle::Swap, name));
         }
         Ok(())
     }

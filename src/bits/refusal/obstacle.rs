@@ -33,6 +33,8 @@ pub enum Obstacle {
     NoFile,
     /// Something is mounted on it.
     InUse,
+    /// The kernel swaps to it.
+    Swap,
     /// Its file system takes no such name.
     NameRefused,
     /// A folder on the way cannot hold another folder.
@@ -42,7 +44,7 @@ pub enum Obstacle {
 }
 
 impl Obstacle {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::OtherMount,
         Self::Encrypted,
         Self::Project,
@@ -57,6 +59,7 @@ impl Obstacle {
         Self::Kept,
         Self::NoFile,
         Self::InUse,
+        Self::Swap,
         Self::NameRefused,
         Self::FolderFull,
         Self::DigestFile,
@@ -87,6 +90,7 @@ impl Obstacle {
             }
             Self::NoFile => "a pipe, a socket or a device stands at the destination",
             Self::InUse => "something is mounted on the destination",
+            Self::Swap => "the file there is a swap file in use",
             Self::NameRefused => "the file system of the destination takes no such name",
             Self::FolderFull => "a folder on the way to the destination can hold no more folders",
             Self::DigestFile => {
