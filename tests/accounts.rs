@@ -373,7 +373,7 @@ fn a_password_is_compared_once_for_many_fragments_and_anew_after_a_reload() {
 /// Notepad writes one ("UTF-8 with BOM").
 #[test]
 fn a_byte_order_mark_is_no_part_of_the_first_name() {
-    let mut guarded = guarded("auth = [\"basic\", \"bearer\"]\nallow = [\"@ops\", \"robot\"]\n");
+    let mut guarded = guarded("auth = [\"basic\", \"bearer\"]\nallow = [\"anna\", \"robot\"]\n");
     for (name, content) in [
         ("users", USERS),
         ("groups", "ops: anna\n"),
@@ -509,6 +509,55 @@ fn a_bad_file_is_told_with_its_line_and_changes_nothing_at_a_reload() {
         .wait_for_log("users:2: \\\"anna\\\" cannot be used");
     let mut client = guarded.client("/a.bin", &basic("anna", "sesame"));
     client.try_create().assert(200, None);
+}
+
+/// Goal: an account file that is cut to nothing, by an editor or a full disk, sends no client away
+/// for good. Method: a reload and SIGUSR2 with each of the four emptied, while an upload runs.
+#[test]
+fn a_file_of_accounts_that_is_emptied_changes_nothing_at_a_reload() {
+    let guarded = guarded("");
+    let folder = guarded.folder.path();
+    let certificates = folder.join("certificates");
+    fs::write(&certificates, format!("carl:{}\n", "0f".repeat(32))).unwrap();
+    let own = format!("{}certificates_file = {certificates:?}\n", files(folder));
+    let lines = |auth: &str| format!("{own}auth = [{auth}]\nallow = [\"anna\", \"robot\"]\n");
+    let both = lines("\"basic\", \"bearer\"");
+    guarded.server.reload(&both);
+    guarded.server.wait_for_log("the settings were reloaded");
+    let mut client = guarded.client("/a.bin", &basic("anna", "sesame"));
+    client.try_create().assert(200, None);
+    let told = |event: &str| guarded.server.log().matches(event).count();
+    let wait_for_another = |event: &str, before| {
+        wait_until(event, || told(event) > before);
+    };
+    for (key, content) in [
+        ("users", USERS.as_bytes()),
+        ("groups", b"ops: anna\n"),
+        ("tokens", TOKENS.as_bytes()),
+        ("certificates", &fs::read(&certificates).unwrap()),
+    ] {
+        let path = folder.join(key);
+        for nothing in ["", "# anna\n\n"] {
+            fs::write(&path, nothing).unwrap();
+            let said = format!("{key}_file: there is no entry in {}", path.display());
+            let before = told(&said);
+            guarded.server.reload(&both);
+            wait_for_another(&said, before);
+        }
+        let before = told("event=not_replaced");
+        guarded.server.make_way();
+        wait_for_another("event=not_replaced", before);
+        fs::write(&path, content).unwrap();
+    }
+    client.send(fragment(0..1000).of(2000)).assert(200, None);
+    // Whoever means nobody says so.
+    fs::write(folder.join("tokens"), "").unwrap();
+    let before = told("event=reloaded");
+    let without = lines("\"basic\"").replace("tokens_file", "# tokens_file");
+    guarded.server.reload(&without);
+    wait_for_another("event=reloaded", before);
+    client.send(fragment(1000..2000)).assert(200, None);
+    client.close().assert(200, None);
 }
 
 /// Makes a network of its own with an address that is none of loopback.

@@ -1,8 +1,9 @@
 //! The settings of a server that runs, read once more: by a reload, and before it makes way.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bitsd::config::{Config, ConfigError, Flags, SettingsFile, Settled};
 
@@ -17,6 +18,9 @@ pub struct Again {
     file: OnceLock<PathBuf>,
     /// There was a key in it when it was read last.
     had_any: AtomicBool,
+    /// The files of accounts that had entries when they were read, and the keys that named them.
+    /// That these are gone is no wish either: clients that hear that nobody knows them give up.
+    peopled: Mutex<BTreeSet<(&'static str, PathBuf)>>,
 }
 
 impl Again {
@@ -33,6 +37,7 @@ impl Again {
             settings,
             file: OnceLock::new(),
             had_any: AtomicBool::new(false),
+            peopled: Mutex::default(),
         };
         let Some((text, work_dir)) = checked else {
             return Ok((again.resolve()?, again));
@@ -66,7 +71,8 @@ impl Again {
     /// Reads them.
     ///
     /// # Errors
-    /// [`ConfigError`], also where there is no key in the file any more.
+    /// [`ConfigError`], also where there is no key in the file any more, or no entry in a file of
+    /// accounts.
     pub fn resolve(&self) -> Result<Config, ConfigError> {
         self.read().map(|(config, _)| config)
     }
@@ -95,7 +101,7 @@ impl Again {
         text: &[u8],
     ) -> Result<Config, ConfigError> {
         let Some(path) = path else {
-            return Ok(Settled::resolve(flags, None)?.config);
+            return self.with_its_people(Settled::resolve(flags, None)?.config);
         };
         let file = SettingsFile::of_bytes(&path, text.to_vec())?;
         let has_any = file.has_any();
@@ -103,9 +109,28 @@ impl Again {
             return Err(ConfigError::emptied(path));
         }
         let settled = Settled::resolve(flags, Some(file))?;
+        let config = self.with_its_people(settled.config)?;
         self.had_any.fetch_or(has_any, Ordering::Relaxed);
         // From now on it has to be there.
         let _same_as_before = self.file.set(path);
-        Ok(settled.config)
+        Ok(config)
+    }
+
+    /// These settings, where none of their files of accounts has been emptied.
+    fn with_its_people(&self, config: Config) -> Result<Config, ConfigError> {
+        let mut peopled = self.peopled.lock().unwrap_or_else(PoisonError::into_inner);
+        let files = config.account_files();
+        let (with, without): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|(.., has_any)| *has_any);
+        let of = |(key, path, _): (&'static str, &Path, bool)| (key, path.to_owned());
+        let emptied = without
+            .into_iter()
+            .map(of)
+            .find(|file| peopled.contains(file));
+        if let Some((key, path)) = emptied {
+            return Err(ConfigError::nobody_left(key, path));
+        }
+        peopled.extend(with.into_iter().map(of));
+        Ok(config)
     }
 }

@@ -31,7 +31,13 @@ impl ConfigError {
                 | Cause::SecretLength(..)
                 | Cause::BadAccount(..)
                 | Cause::BadKeytab(..)
+                | Cause::NobodyLeft(..)
         )
+    }
+
+    /// There is no entry in this file of accounts any more, which a key names.
+    pub fn nobody_left(key: &'static str, path: PathBuf) -> Self {
+        Cause::NobodyLeft(key, path).into()
     }
 
     /// There is no key in this file any more.
@@ -62,6 +68,12 @@ pub(super) enum Cause {
          full? A server without settings asks nobody who he is, so start it anew if that is meant", path = .0.display()
     )]
     Emptied(PathBuf),
+    #[error(
+        "{0}: there is no entry in {path} any more, and there were some when it was read last: is it being written, or \
+         its disk full? If nobody is meant, take {0} out of the settings, and out of `auth` the way that needs it",
+        path = .1.display()
+    )]
+    NobodyLeft(&'static str, PathBuf),
     #[error("{path}:{line}:{column}: {1}", path = .0.display(), line = .1.line, column = .1.column)]
     NotText(PathBuf, NotUtf8),
     /// A character looks like one of TOML's.

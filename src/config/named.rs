@@ -1,10 +1,11 @@
 //! The files that the settings name, by the rows of their keys: none can be forgotten.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::form::Value;
 use super::keys::Config;
 use super::table::{Row, Table};
+use crate::auth::accounts::AccountFile;
 
 impl Config {
     /// Each file that a key names, with its key.
@@ -19,6 +20,29 @@ impl Config {
             named.extend(location.objects.iter().flat_map(|store| files_of(&**store)));
         }
         named
+    }
+}
+
+impl Config {
+    /// The files of accounts that are named, with their keys, and whether they have entries.
+    pub fn account_files(&self) -> Vec<(&'static str, &Path, bool)> {
+        let named = &self.accounts;
+        let files = [
+            ("users_file", &named.users_file, AccountFile::Users),
+            ("groups_file", &named.groups_file, AccountFile::Groups),
+            ("tokens_file", &named.tokens_file, AccountFile::Tokens),
+            (
+                "certificates_file",
+                &named.certificates_file,
+                AccountFile::Certificates,
+            ),
+        ];
+        let named_ones = files
+            .into_iter()
+            .filter(|(_, path, _)| !path.as_os_str().is_empty());
+        named_ones
+            .map(|(key, path, file)| (key, &**path, named.accounts.has_any_of(file)))
+            .collect()
     }
 }
 
