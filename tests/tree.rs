@@ -619,12 +619,13 @@ struct Looks {
     mode: u32,
     acls: Vec<Option<Vec<u8>>>,
     attributes: Option<IFlags>,
+    compression: Option<Vec<u8>>,
     project: String,
 }
 
 fn looks(path: &Path) -> Looks {
     let stat = fs::symlink_metadata(path).unwrap();
-    let acl = |name| {
+    let value_of = |name| {
         let mut bytes = vec![0; 4096];
         let read = rustix::fs::getxattr(path, name, &mut bytes).ok()?;
         bytes.truncate(read);
@@ -636,8 +637,9 @@ fn looks(path: &Path) -> Looks {
         group: stat.gid(),
         mode: stat.mode(),
         acls: ["system.posix_acl_access", "system.posix_acl_default"]
-            .map(acl)
+            .map(value_of)
             .to_vec(),
+        compression: value_of("btrfs.compression"),
         // Where the blocks of a file lie is not inherited (ext4 has a flag for that).
         attributes: rustix::fs::ioctl_getflags(fs::File::open(path).unwrap())
             .ok()
@@ -719,7 +721,10 @@ fn a_file_arrives_as_if_made_in_its_folder() {
             ]);
             let _ = set_default_acl(&both, &few);
             let marked = folder("marked");
-            let _ = run(&["chattr", "+Ad", marked.to_str().unwrap()]);
+            // XFS does not know all of them.
+            for attribute in ["+A", "+d", "+s", "+u", "+x"] {
+                let _ = run(&["chattr", attribute, marked.to_str().unwrap()]);
+            }
             let counted = folder("counted");
             let is_counted = run(&["chattr", "-p", "42", "+P", counted.to_str().unwrap()]);
             assert!(is_counted || kind != Kind::Xfs, "XFS has projects");
@@ -739,6 +744,46 @@ fn a_file_arrives_as_if_made_in_its_folder() {
                 looks(&root.join("here"))
             );
         }
+    }
+}
+
+/// The flag of btrfs says that a file is compressed; by what, a property does.
+#[test]
+fn a_file_on_btrfs_is_compressed_as_those_of_its_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let Some(disk) = Disk::mount(place.path(), &["mkfs.btrfs", "-q"], 256 << 20, "rw") else {
+        return skip("btrfs cannot be mounted (needs root and btrfs-progs)");
+    };
+    for gives in [false, true] {
+        let root = disk.path().join(format!("gives-{gives}"));
+        let names = ["plain", "zlib", "lzo", "zstd", "none"];
+        fs::create_dir(&root).unwrap();
+        let compress = |folder: &Path, by: &str| {
+            let (name, value) = ("btrfs.compression", by.as_bytes());
+            rustix::fs::setxattr(folder, name, value, XattrFlags::empty()).unwrap();
+        };
+        for name in names {
+            fs::create_dir(root.join(name)).unwrap();
+            if name != "plain" {
+                compress(&root.join(name), name);
+            }
+        }
+        if gives {
+            compress(&root, "lzo");
+        }
+        let server = Server::on(&root, making_folders());
+        for name in names {
+            assert_as_if_made_there(&server, name);
+        }
+        assert!(!server.log().contains("not_given"), "{}", server.log());
+        // No file that has bytes can be kept from copies on write: that is told.
+        fs::create_dir(root.join("in-place")).unwrap();
+        if gives || !run(&["chattr", "+C", root.join("in-place").to_str().unwrap()]) {
+            // What is compressed is copied.
+            continue;
+        }
+        upload(&server, "/in-place/a.bin");
+        server.wait_for_log("did not get the attribute that");
     }
 }
 

@@ -119,6 +119,10 @@ fn of_not_given(what: &str, error: &io::Error) -> &'static str {
             "the file system lets the server's user give no permissions (SMB, FUSE): give them by options of \
              its mount, or leave file_mode out"
         }
+        "attribute" => {
+            "`lsattr` shows which: no file that has bytes can be given them; let the folder be the `root` of a [[location]], \
+             where unfinished uploads are made with them, or take them off the folder (`chattr`)"
+        }
         "project id" => {
             "look at the quotas of the file system: in a user namespace nobody may give a project id"
         }

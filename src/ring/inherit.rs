@@ -9,7 +9,7 @@
 //! | set-group-ID bit | its group |
 //! | default ACL | an access ACL made of it, in which the umask does not count (acl(5), "Object creation") |
 //! | inherited project id (XFS, ext4) | its project id; without it, a rename into the folder fails with `EXDEV` |
-//! | inherited attributes (`chattr`: no copy on write, compression, no dump, no access times, synchronous) | the same |
+//! | inherited attributes (`chattr`: `inherit/attributes.rs` lists them), and what btrfs compresses by | the same |
 //! | an SELinux type (not that of the server's own folder) | that type, where the policy has no rule of its own for files that we make |
 //!
 //! What the server's own folder gives *its* files is taken off again: it mostly lies beneath a root
@@ -33,6 +33,9 @@ use rustix::io::Errno;
 use rustix::ioctl::{self, Getter, Setter, opcode};
 
 use super::umask;
+use attributes::Attributes;
+
+mod attributes;
 
 /// Permissions of an upload, before the umask.
 const FILE_MODE: u32 = 0o666;
@@ -52,13 +55,6 @@ const ACL_BYTES: usize = 256;
 /// The longest that an attribute can be (`XATTR_SIZE_MAX`).
 const ACL_BYTES_MAX: usize = 64 << 10;
 
-/// Attributes that folders hand on to files, on one file system or another.
-const INHERITED: IFlags = IFlags::COMPRESSED
-    .union(IFlags::NOCOW)
-    .union(IFlags::NODUMP)
-    .union(IFlags::NOATIME)
-    .union(IFlags::SYNC);
-
 /// What a folder gives to the files that are made in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gifts {
@@ -66,8 +62,7 @@ pub struct Gifts {
     group: Option<u32>,
     /// Its default ACL, as the kernel has it.
     acl: Option<Vec<u8>>,
-    /// Of [`INHERITED`].
-    attributes: IFlags,
+    attributes: Attributes,
     /// The project that they are counted for; 0 is none.
     project: u32,
     /// Its SELinux label; `None` where it has none, or none was asked for.
@@ -96,7 +91,7 @@ impl Gifts {
         Ok(Self {
             group: gives_group.then_some(stat.stx_gid),
             acl: default_acl(folder)?,
-            attributes: attributes.intersection(INHERITED),
+            attributes: Attributes::of(folder, attributes),
             project: match gives_project {
                 true => read_project(folder.as_fd())?.project,
                 false => 0,
@@ -270,9 +265,7 @@ impl Moving<'_> {
             None => {}
         }
         if gifts.attributes != self.had.attributes {
-            // Some cannot be set on a file that has bytes; a file made there would be served
-            // without them as well.
-            let _ = give_attributes(&file, gifts.attributes);
+            note("attribute", gifts.attributes.give(&file));
         }
         if gifts.project != self.had.project {
             note("project id", give_project(file.as_fd(), gifts.project));
@@ -336,15 +329,6 @@ pub fn give_folder_mode(folder: &OwnedFd, mode: u16) -> io::Result<()> {
     let wanted = now & Mode::SGID.bits() | u32::from(mode);
     if wanted != now {
         rustix::fs::fchmod(folder, Mode::from_raw_mode(wanted))?;
-    }
-    Ok(())
-}
-
-fn give_attributes(file: &OwnedFd, attributes: IFlags) -> io::Result<()> {
-    let now = rustix::fs::ioctl_getflags(file)?;
-    let wanted = now.difference(INHERITED).union(attributes);
-    if wanted != now {
-        rustix::fs::ioctl_setflags(file, wanted)?;
     }
     Ok(())
 }

@@ -381,4 +381,5 @@ fn what_a_file_was_not_given_is_helped_by_its_cause() {
     }
     assert!(remedy("ACL", Errno::OPNOTSUPP).contains("mount"));
     assert!(!remedy("project id", Errno::PERM).contains("group"));
+    assert!(remedy("attribute", Errno::OPNOTSUPP).contains("[[location]]"));
 }
