@@ -1061,6 +1061,15 @@ fn where_no_ledger_can_be_a_start_and_a_check_say_so() {
         skip("only root gives a folder to another user");
         assert_refused(Path::new("/usr"), "belongs to another user");
     }
+    let shut = with_mode("shut", 0o500);
+    if !rustix::process::geteuid().is_root() {
+        assert_refused(&shut, "`chown` it to the one who serves");
+    }
+    let sealed = with_mode("sealed", 0o700);
+    if set_flags(&sealed, IFlags::IMMUTABLE) {
+        assert_refused(&sealed, "`chattr -i -a` takes that away");
+        set_flags(&sealed, IFlags::empty());
+    }
     // Two servers would break one another's chain.
     let ledger = with_mode("custody", 0o700);
     assert_eq!(check(&ledger).0, Some(0));

@@ -20,7 +20,7 @@ pub(super) const PROBE_NAME: &str = ".probe";
 /// Why no ledger can be kept in a folder.
 #[derive(Debug, Error)]
 pub enum BadLedger {
-    #[error("custody: {path}: {0}", path = .1.display())]
+    #[error("custody: {path}: {0}{hint}", path = .1.display(), hint = hint(.0))]
     Io(#[source] io::Error, PathBuf),
     #[error(
         "custody: {path} is not there: mount its disk, or make a folder for the user who serves (`install -d -m 700 \
@@ -28,7 +28,7 @@ pub enum BadLedger {
         path = .0.display(), word = shell::word(.0)
     )]
     Missing(PathBuf),
-    #[error("custody: {path} is no folder", path = .0.display())]
+    #[error("custody: {path} is no folder: move it away, or name another path", path = .0.display())]
     NoFolder(PathBuf),
     #[error("custody: {path} belongs to another user: `chown` it to the one who serves", path = .0.display())]
     Owner(PathBuf, u32),
@@ -40,7 +40,7 @@ pub enum BadLedger {
     #[error("custody: the name of the root {path} is not text (UTF-8), as the lines of a ledger are, and so nobody could \
              find its files by them: give it another name", path = .0.display())]
     NotText(PathBuf),
-    #[error("custody: another server writes to {path}", path = .0.display())]
+    #[error("custody: another server writes to {path}: give each a folder of its own", path = .0.display())]
     Locked(PathBuf),
     #[error("custody: no file can be made in {path}: {0}{hint}", path = .1.display(), hint = hint(.0))]
     NoFiles(#[source] io::Error, PathBuf),
@@ -49,7 +49,9 @@ pub enum BadLedger {
         path = .1.display(), hint = hint(.0)
     )]
     Sealed(#[source] io::Error, PathBuf),
-    #[error("custody: there is no thread that writes: {0}")]
+    #[error(
+        "custody: there is no thread that writes: {0}; raise TasksMax= of the service (`ulimit -u`)"
+    )]
     Thread(#[source] io::Error),
 }
 
@@ -57,7 +59,10 @@ pub enum BadLedger {
 fn hint(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::PERM) => "; `lsattr` shows what forbids it, `chattr -i -a` takes that away",
-        Some(Errno::ACCESS) => "; `chown` it to the one who serves",
+        Some(Errno::ACCESS) => {
+            "; `chown` it to the one who serves, let him write (`chmod u+rwx`), and pass through the folders above it"
+        }
+        Some(Errno::ROFS) => "; its file system is read-only: remount it writable",
         _ => "",
     }
 }
@@ -125,7 +130,8 @@ impl Site {
         let stat = rustix::fs::fstat(&folder).map_err(failed)?;
         self.judge(stat.st_uid, stat.st_mode)?;
         let access = Access::WRITE_OK | Access::EXEC_OK;
-        rustix::fs::accessat(&folder, ".", access, AtFlags::EACCESS).map_err(failed)?;
+        rustix::fs::accessat(&folder, ".", access, AtFlags::EACCESS)
+            .map_err(|errno| BadLedger::NoFiles(errno.into(), path.clone()))?;
         Ok(folder)
     }
 

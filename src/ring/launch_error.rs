@@ -114,7 +114,9 @@ impl std::fmt::Display for LaunchError {
             Self::Root(path, why) => f.write_str(&why.to_words(path)),
             Self::Folder(path, why) => f.write_str(&why.to_words(path)),
             Self::Claimed { shelf, by, holds } => write_claimed(f, shelf, by.as_deref(), *holds),
-            Self::TooManyShelves => f.write_str("too many roots are on file systems of their own"),
+            Self::TooManyShelves => f.write_str(
+                "too many roots are on file systems of their own: name fewer, or let some be on one",
+            ),
             Self::BootId(error) => write!(
                 f,
                 "the boot of the machine cannot be read from /proc/sys/kernel/random/boot_id ({error}); under systemd \
