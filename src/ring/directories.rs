@@ -14,6 +14,7 @@
 
 mod again;
 mod beside;
+mod calls;
 mod doubts;
 pub mod farewell;
 mod former;

@@ -53,6 +53,8 @@ pub enum LaunchError {
     BootId(io::Error),
     /// The kernel (or a filter before it) has no `openat2`, which keeps uploads beneath the root.
     NoResolveBeneath(io::Error),
+    /// A filter before the kernel keeps a system call from us that every upload needs.
+    NoCall(&'static str, io::Error),
     /// Another server has the work directory; its process, if it can be told.
     Locked(PathBuf, Option<u32>),
     /// An address cannot be listened on.
@@ -126,6 +128,11 @@ impl std::fmt::Display for LaunchError {
                 f,
                 "the system call openat2 cannot be used ({error}), without which uploads could not be kept beneath the \
                  root; under systemd it is taken away by RestrictSUIDSGID=yes, which DynamicUser=yes implies"
+            ),
+            Self::NoCall(name, error) => write!(
+                f,
+                "the system call {name} cannot be used ({error}), without which no upload could be taken: allow it in the \
+                 filter (seccomp, SystemCallFilter=), or take a newer container runtime, which knows it"
             ),
             Self::Locked(path, process) => write_locked(f, path, *process),
             Self::Listen(address, error) => {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::calls;
 use crate::named_file::kind_without_files;
 use crate::ring::handed::HandedLocks;
 use crate::ring::launch_error::{BadRoot, LaunchError};
@@ -99,6 +100,9 @@ fn look_at(path: &Path) -> Result<OwnedFd, LaunchError> {
         return Err(LaunchError::Root(path.to_owned(), BadRoot::NoFiles(name)));
     }
     walk::probe(&root).map_err(LaunchError::NoResolveBeneath)?;
+    if let Some((name, error)) = calls::missing(&root) {
+        return Err(LaunchError::NoCall(name, error.into()));
+    }
     match work_folder::in_use_above(&root, &[LOCK_NAME, OWNER_NAME]) {
         Some(theirs) => Err(LaunchError::Root(
             path.to_owned(),
