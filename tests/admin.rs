@@ -18,7 +18,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use support::client::{Client, DISK_FULL, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment, upload};
-use support::host::{Tmpfs, folder_and_root};
+use support::host::{Tmpfs, folder_and_root, run};
 use support::listing;
 use support::mount::Disk;
 use support::program::{Program, await_line, free_address, lines_of};
@@ -682,6 +682,35 @@ fn a_socket_that_somebody_removes_is_made_again() {
     });
     watched.server.stop();
     assert!(!watched.socket.exists(), "it goes with the server");
+}
+
+/// A socket on it would keep the disk from being unmounted; nobody has removed the one beneath.
+#[test]
+fn a_disk_that_is_mounted_over_the_folder_of_the_socket_is_left_alone() {
+    let watched = Watched::start("");
+    let folder = watched.socket.parent().unwrap();
+    let Some(disk) = Tmpfs::on(folder, "mode=755") else {
+        return;
+    };
+    watched.server.wait_for_log("event=admin_socket_lost");
+    let log = watched.server.log();
+    assert!(log.contains("mounted over its folder"), "{log}");
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0);
+    assert!(
+        run(&["umount", folder.to_str().unwrap()]),
+        "nobody is there"
+    );
+    std::mem::forget(disk);
+    let status = watched.command(&["status"]);
+    assert_eq!(status.status.code(), Some(0), "{}", text(&status));
+    // Another folder in its place is no disk.
+    let before = folder.with_extension("before");
+    std::fs::rename(folder, &before).unwrap();
+    std::fs::create_dir(folder).unwrap();
+    watched.server.wait_for_log("event=admin_socket_made_again");
+    std::fs::remove_dir_all(&before).unwrap();
+    let log = watched.server.log();
+    assert_eq!(log.matches("event=admin_socket_lost").count(), 1, "{log}");
 }
 
 /// A start seals again what was sealed, when its client comes; nothing of it is missing meanwhile.

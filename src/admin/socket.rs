@@ -2,7 +2,8 @@
 //! runs.
 //!
 //! Those who clean folders remove sockets too, and without its name nobody can ask the server
-//! anything, nor stop it in order. So the name is looked at every few seconds, and made again. And
+//! anything, nor stop it in order. So the name is looked at every few seconds, and made again; but
+//! not on a disk that was mounted over its folder, which it would keep from being unmounted. And
 //! whoever may write to the socket gives orders, so it is closed again where somebody has opened it
 //! to everybody.
 
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use thiserror::Error;
@@ -67,6 +68,8 @@ pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
     name: Arc<Name>,
+    /// The folder that it was made in.
+    made_in: Option<Whereabouts>,
     /// What was told last and is not mended yet.
     told: Option<Trouble>,
     looked: Instant,
@@ -79,6 +82,38 @@ enum Trouble {
     Open,
     /// It cannot be made again.
     Lost,
+    /// Something is mounted over its folder.
+    Covered,
+}
+
+/// What is told of the last.
+const COVERED: &str = "another file system is mounted over its folder, or on the way to it: unmount it there, and the socket is \
+                       found again; or restart the server, if it is meant";
+
+/// Where a folder is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Whereabouts {
+    device: (u32, u32),
+    inode: u64,
+    mount: u64,
+}
+
+impl Whereabouts {
+    /// Of the folder of a socket, as its path leads there now.
+    fn of(socket: &Path) -> Option<Self> {
+        let asked = StatxFlags::INO | StatxFlags::MNT_ID;
+        let stat = rustix::fs::statx(CWD, socket.parent()?, AtFlags::empty(), asked).ok()?;
+        Some(Self {
+            device: (stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+            mount: stat.stx_mnt_id,
+        })
+    }
+
+    /// Whether that is the same folder, or one on the same mount that has taken its place.
+    fn is_that_of(self, other: Self) -> bool {
+        self.device == other.device && (self.mount == other.mount || self.inode == other.inode)
+    }
 }
 
 /// What has the name.
@@ -218,6 +253,7 @@ impl Socket {
             listener,
             path: path.to_owned(),
             name: Arc::new(Name { state }),
+            made_in: Whereabouts::of(path),
             told: None,
             looked: Instant::now(),
         })
@@ -276,8 +312,19 @@ impl Socket {
             }
             return;
         }
+        let now = Whereabouts::of(&self.path);
+        if let (Some(before), Some(now)) = (self.made_in, now)
+            && !now.is_that_of(before)
+        {
+            if self.told.replace(Trouble::Covered) != Some(Trouble::Covered) {
+                let (event, why) = ("admin_socket_lost", COVERED);
+                tracing::warn!(event, %socket, why, "the administrator's socket cannot be reached: nobody can give orders");
+            }
+            return;
+        }
         match make(&self.path) {
             Ok((listener, identity)) => {
+                self.made_in = now;
                 state.identity = identity;
                 self.listener = listener;
                 self.told = None;
