@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use rustix::process::{Pid, Signal, kill_process};
 use support::client::{Client, DISK_FULL, E_ACCESSDENIED, SESSION_NOT_FOUND, fragment, upload};
 use support::host::{Tmpfs, folder_and_root, run};
 use support::listing;
@@ -1462,7 +1463,7 @@ fn a_door_that_cannot_be_is_told_before_anything_begins() {
     let watched = Watched::start("");
     let socket: &Path = &watched.socket;
     let said = refused(&format!("admin_socket = {socket:?}"));
-    assert!(said.contains("another server answers"), "{said}");
+    assert!(said.contains("another server has"), "{said}");
 }
 
 /// The exit codes of `check` and of `serve`, and what the former says.
@@ -1487,6 +1488,24 @@ fn checked_and_served(root: &Path, lines: &str) -> (Option<i32>, Option<i32>, St
         _ => None,
     };
     (checked.status.code(), code, text(&checked))
+}
+
+/// A server that is stopped answers nobody, and its socket takes connections all the same.
+#[test]
+fn a_check_says_of_a_server_that_is_stopped_no_more_than_it_knows() {
+    let watched = Watched::start("");
+    let pid = Pid::from_raw(watched.server.pid().cast_signed()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let file = watched.server.root().with_extension("toml");
+    let checked = bitsd(&["check", "--config"])
+        .arg(&file)
+        .arg("--root")
+        .arg(watched.server.root())
+        .output();
+    kill_process(pid, Signal::CONT).unwrap();
+    let said = text(&checked.unwrap());
+    assert!(said.contains("ok: a server has admin_socket"), "{said}");
+    assert!(!said.contains("answers"), "{said}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ const PATH_BYTES_MAX: usize = 107;
 /// Why the interface cannot be where the settings want it.
 #[derive(Debug, Error)]
 pub enum BadDoor {
-    #[error("admin_socket: another server answers at {0}; give this one a socket of its own")]
+    #[error("admin_socket: another server has {0}; give this one a socket of its own")]
     Taken(PathBuf),
     #[error("admin_socket: {0} exists and is no socket; remove it, or name another path")]
     NoSocket(PathBuf),

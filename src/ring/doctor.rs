@@ -178,7 +178,10 @@ fn socket(config: &Config, is_running: bool) -> Option<Finding> {
     Some(match vigil::at(path, || admin::try_socket(path)) {
         Ok(()) => Finding::Good(format!("admin_socket can be {shown}")),
         Err(BadDoor::Taken(_)) if is_running => {
-            Finding::Good(format!("a server answers at admin_socket, {shown}"))
+            // It may be held up, or stopped: nobody waits here for what it says.
+            Finding::Good(format!(
+                "a server has admin_socket, {shown} (`bitsd status` asks it how it is)"
+            ))
         }
         Err(why) if is_made_at_start(path) => Finding::Doubtful(format!(
             "{why}; it is in order if RuntimeDirectory= of the service makes the folder"
