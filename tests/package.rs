@@ -108,8 +108,8 @@ fn the_settings_of_the_package_are_right() {
     assert!(config.location("logs/a").prefix == "logs" && !config.listeners.is_empty());
 }
 
-/// Without what cargo tells its tests: some build scripts would take it for theirs, and compile
-/// anew what is there, for minutes.
+/// Without what cargo tells its tests: build scripts would take it for theirs, and everything that
+/// is there be compiled anew, twice, for minutes.
 fn of_a_person(program: &str) -> Command {
     let mut command = Command::new(program);
     let told = [
@@ -118,6 +118,9 @@ fn of_a_person(program: &str) -> Command {
         "CARGO_BIN_",
         "CARGO_CRATE_",
         "OUT_DIR",
+        // Our own.
+        "BITSD_BUILD",
+        "BITSD_FEATURES",
     ];
     for (name, _) in std::env::vars_os() {
         let is_told = |prefix| name.to_str().is_some_and(|name| name.starts_with(prefix));
