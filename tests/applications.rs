@@ -4,6 +4,7 @@
 mod support;
 
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use support::backend::{Act, Backend, Heard};
@@ -424,6 +425,19 @@ fn a_403_before_the_whole_file_is_final_too() {
     assert_eq!(backend.heard().len(), 1);
 }
 
+/// How much of what this client has sent the server has not read.
+fn unread(server: SocketAddr, client: SocketAddr) -> u64 {
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let of = |socket: &&str, column, address: SocketAddr| {
+        let shown = socket.split_whitespace().nth(column);
+        shown.is_some_and(|shown: &str| shown.ends_with(&format!(":{:04X}", address.port())))
+    };
+    let socket = (sockets.lines()).find(|socket| of(socket, 1, server) && of(socket, 2, client));
+    let queues = socket.and_then(|socket| socket.split_whitespace().nth(4));
+    let unread = queues.and_then(|queues| queues.split(':').nth(1));
+    u64::from_str_radix(unread.expect("it is connected"), 16).unwrap()
+}
+
 /// Whoever ends only its own side waits for an answer all the same (protocol.md 1.10, 4.10).
 #[test]
 fn a_client_that_ends_its_side_hears_what_another_waits_for() {
@@ -441,8 +455,11 @@ fn a_client_that_ends_its_side_hears_what_another_waits_for() {
     second.adopt(first.session());
     second.try_send_part(&fragment(0..500), 500);
     second.raw.finish();
-    // Nobody can see when it waits; it must not be too early.
-    std::thread::sleep(Duration::from_millis(300));
+    let client = second.raw.local_addr();
+    wait_until("the second request is read", || {
+        // The end of the connection counts as one.
+        unread(server.address(), client) <= 1
+    });
     say.send(()).unwrap();
     first.raw.receive().assert(200, None);
     second.raw.receive().assert(200, None);
