@@ -550,14 +550,19 @@ mod tests {
         assert_eq!(found.unwrap().name(), "2026-11-19.jsonl");
     }
 
-    /// A file with attributes as `chattr` sets them, for as long as this is there.
-    struct Sealed(File);
+    /// A file with attributes as `chattr` sets them, for as long as this is there; and those that
+    /// it had before. ext4 would make another kind of file of one that loses them.
+    struct Sealed(File, IFlags);
 
     impl Sealed {
         fn new(path: &Path, flags: IFlags) -> Option<Self> {
             let file = File::open(path).unwrap();
-            match rustix::fs::ioctl_setflags(&file, flags) {
-                Ok(()) => Some(Self(file)),
+            let sealed = rustix::fs::ioctl_getflags(&file).and_then(|before| {
+                rustix::fs::ioctl_setflags(&file, before | flags)?;
+                Ok(before)
+            });
+            match sealed {
+                Ok(before) => Some(Self(file, before)),
                 Err(error) => {
                     skip(&format!("no attributes can be set here ({error})"));
                     None
@@ -568,7 +573,7 @@ mod tests {
 
     impl Drop for Sealed {
         fn drop(&mut self) {
-            rustix::fs::ioctl_setflags(&self.0, IFlags::empty()).unwrap();
+            rustix::fs::ioctl_setflags(&self.0, self.1).unwrap();
         }
     }
 

@@ -287,11 +287,12 @@ mod tests {
         fs::write(&journal, "").unwrap();
         write(&shelf).unwrap();
         let opened = fs::File::open(&journal).unwrap();
-        if rustix::fs::ioctl_setflags(&opened, IFlags::IMMUTABLE).is_err() {
+        let before = rustix::fs::ioctl_getflags(&opened).unwrap_or_else(|_| IFlags::empty());
+        if rustix::fs::ioctl_setflags(&opened, before | IFlags::IMMUTABLE).is_err() {
             return skip("attributes of files need root and ext4 or XFS");
         }
         let tried = write(&shelf);
-        rustix::fs::ioctl_setflags(&opened, IFlags::empty()).unwrap();
+        rustix::fs::ioctl_setflags(&opened, before).unwrap();
         assert_eq!(Errno::from_io_error(&tried.unwrap_err()), Some(Errno::PERM));
         write(&shelf).unwrap();
         assert_eq!(fs::read(&journal).unwrap(), b"");

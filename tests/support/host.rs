@@ -126,9 +126,14 @@ pub fn as_nobody() -> Option<Settings> {
     Some(Settings::default().wrapper(words))
 }
 
-/// As `chattr` does; whether it can be done here.
+/// Seals a file or folder as `chattr` does, or unseals it; whether it can be done here. It keeps
+/// what else it has: ext4 would make another kind of file of one that loses it.
 pub fn set_flags(path: &Path, flags: IFlags) -> bool {
-    let set = rustix::fs::ioctl_setflags(fs::File::open(path).unwrap(), flags);
+    let file = fs::File::open(path).unwrap();
+    let set = rustix::fs::ioctl_getflags(&file).and_then(|now| {
+        let others = now - IFlags::APPEND - IFlags::IMMUTABLE;
+        rustix::fs::ioctl_setflags(&file, others | flags)
+    });
     if let Err(error) = set {
         skip(&format!(
             "attributes of files need root and ext4 or XFS ({error})"
