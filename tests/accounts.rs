@@ -537,9 +537,9 @@ fn a_file_of_accounts_that_is_emptied_changes_nothing_at_a_reload() {
         ("certificates", &fs::read(&certificates).unwrap()),
     ] {
         let path = folder.join(key);
-        for nothing in ["", "# anna\n\n"] {
+        for nothing in ["", "\n \n"] {
             fs::write(&path, nothing).unwrap();
-            let said = format!("{key}_file: there is no entry in {}", path.display());
+            let said = format!("{key}_file: there is nothing in {}", path.display());
             let before = told(&said);
             guarded.server.reload(&both);
             wait_for_another(&said, before);
@@ -550,7 +550,11 @@ fn a_file_of_accounts_that_is_emptied_changes_nothing_at_a_reload() {
         fs::write(&path, content).unwrap();
     }
     client.send(fragment(0..1000).of(2000)).assert(200, None);
-    // Whoever means nobody says so.
+    // Whoever means nobody says so, or names the file no more.
+    fs::write(folder.join("tokens"), "# nobody\n").unwrap();
+    let before = told("event=reloaded");
+    guarded.server.reload(&both);
+    wait_for_another("event=reloaded", before);
     fs::write(folder.join("tokens"), "").unwrap();
     let before = told("event=reloaded");
     let without = lines("\"basic\"").replace("tokens_file", "# tokens_file");

@@ -131,7 +131,7 @@ fn a_certificate_may_be_known_by_its_fingerprint_and_the_file_is_read_again() {
     client.cancel().assert(200, None);
     server.wait_for_log("user=\"anna\" proof=\"certificate\"");
     // On the same connection, as soon as the line is gone.
-    fs::write(&file, "").unwrap();
+    fs::write(&file, "# nobody\n").unwrap();
     server.reload(&format!("# again\n{lines}"));
     server.wait_for_log("event=reloaded");
     support::wait_until("the line is gone", || client.ping().status == 403);

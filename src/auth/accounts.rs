@@ -204,16 +204,6 @@ impl Accounts {
             .collect()
     }
 
-    /// Whether there is an entry in this file.
-    pub fn has_any_of(&self, file: AccountFile) -> bool {
-        !match file {
-            AccountFile::Users => self.users.is_empty(),
-            AccountFile::Groups => self.groups.is_empty(),
-            AccountFile::Tokens => self.tokens.is_empty(),
-            AccountFile::Certificates => self.certificates.is_empty(),
-        }
-    }
-
     /// How many users, groups and tokens there are.
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.users.len(), self.groups.len(), self.tokens.len())

@@ -18,9 +18,10 @@ pub struct Again {
     file: OnceLock<PathBuf>,
     /// There was a key in it when it was read last.
     had_any: AtomicBool,
-    /// The files of accounts that had entries when they were read, and the keys that named them.
-    /// That these are gone is no wish either: clients that hear that nobody knows them give up.
-    peopled: Mutex<BTreeSet<(&'static str, PathBuf)>>,
+    /// The files of accounts in which something stood when they were read, and the keys that named
+    /// them. That it is gone is no wish either: clients that hear that nobody knows them give up.
+    /// Who takes out the last line on purpose can leave a comment.
+    written: Mutex<BTreeSet<(&'static str, PathBuf)>>,
 }
 
 impl Again {
@@ -37,7 +38,7 @@ impl Again {
             settings,
             file: OnceLock::new(),
             had_any: AtomicBool::new(false),
-            peopled: Mutex::default(),
+            written: Mutex::default(),
         };
         let Some((text, work_dir)) = checked else {
             return Ok((again.resolve()?, again));
@@ -71,7 +72,7 @@ impl Again {
     /// Reads them.
     ///
     /// # Errors
-    /// [`ConfigError`], also where there is no key in the file any more, or no entry in a file of
+    /// [`ConfigError`], also where there is no key in the file any more, or nothing in a file of
     /// accounts.
     pub fn resolve(&self) -> Result<Config, ConfigError> {
         self.read().map(|(config, _)| config)
@@ -118,19 +119,18 @@ impl Again {
 
     /// These settings, where none of their files of accounts has been emptied.
     fn with_its_people(&self, config: Config) -> Result<Config, ConfigError> {
-        let mut peopled = self.peopled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let files = config.account_files();
-        let (with, without): (Vec<_>, Vec<_>) =
-            files.into_iter().partition(|(.., has_any)| *has_any);
+        let (blank, others): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|(.., is_blank)| *is_blank);
         let of = |(key, path, _): (&'static str, &Path, bool)| (key, path.to_owned());
-        let emptied = without
-            .into_iter()
+        let emptied = (blank.into_iter())
             .map(of)
-            .find(|file| peopled.contains(file));
+            .find(|file| written.contains(file));
         if let Some((key, path)) = emptied {
             return Err(ConfigError::nobody_left(key, path));
         }
-        peopled.extend(with.into_iter().map(of));
+        written.extend(others.into_iter().map(of));
         Ok(config)
     }
 }

@@ -35,7 +35,7 @@ impl ConfigError {
         )
     }
 
-    /// There is no entry in this file of accounts any more, which a key names.
+    /// There is nothing in this file of accounts any more, which a key names.
     pub fn nobody_left(key: &'static str, path: PathBuf) -> Self {
         Cause::NobodyLeft(key, path).into()
     }
@@ -69,8 +69,8 @@ pub(super) enum Cause {
     )]
     Emptied(PathBuf),
     #[error(
-        "{0}: there is no entry in {path} any more, and there were some when it was read last: is it being written, or \
-         its disk full? If nobody is meant, take {0} out of the settings, and out of `auth` the way that needs it",
+        "{0}: there is nothing in {path} any more, and there was when it was read last: is it being written, or its \
+         disk full? If nobody is meant, leave a comment in it (`# nobody`)",
         path = .1.display()
     )]
     NobodyLeft(&'static str, PathBuf),

@@ -236,6 +236,8 @@ keys! {
     pub struct AccountSettings in Server "" beside {
         /// What stands in the files.
         accounts: Arc<Accounts> = Arc::default(),
+        /// The keys of those of them in which nothing stands, not even a comment.
+        blank: Vec<&'static str> = Vec::new(),
         /// What stands in the keytab.
         keys: Arc<Keytab> = Arc::default(),
     } {

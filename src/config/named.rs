@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use super::form::Value;
 use super::keys::Config;
 use super::table::{Row, Table};
-use crate::auth::accounts::AccountFile;
 
 impl Config {
     /// Each file that a key names, with its key.
@@ -24,24 +23,21 @@ impl Config {
 }
 
 impl Config {
-    /// The files of accounts that are named, with their keys, and whether they have entries.
+    /// The files of accounts that are named, with their keys, and whether nothing stands in them,
+    /// not even a comment.
     pub fn account_files(&self) -> Vec<(&'static str, &Path, bool)> {
         let named = &self.accounts;
         let files = [
-            ("users_file", &named.users_file, AccountFile::Users),
-            ("groups_file", &named.groups_file, AccountFile::Groups),
-            ("tokens_file", &named.tokens_file, AccountFile::Tokens),
-            (
-                "certificates_file",
-                &named.certificates_file,
-                AccountFile::Certificates,
-            ),
+            ("users_file", &named.users_file),
+            ("groups_file", &named.groups_file),
+            ("tokens_file", &named.tokens_file),
+            ("certificates_file", &named.certificates_file),
         ];
         let named_ones = files
             .into_iter()
-            .filter(|(_, path, _)| !path.as_os_str().is_empty());
+            .filter(|(_, path)| !path.as_os_str().is_empty());
         named_ones
-            .map(|(key, path, file)| (key, &**path, named.accounts.has_any_of(file)))
+            .map(|(key, path)| (key, &**path, named.blank.contains(&key)))
             .collect()
     }
 }

@@ -200,6 +200,7 @@ fn resolve_accounts(given: &Given) -> Result<AccountSettings, ConfigError> {
     for (text, key) in texts.iter_mut().zip(keys) {
         if let Some((origin, file)) = given.path(key) {
             *text = read_accounts(origin, key, file)?;
+            settings.blank.extend(text.trim().is_empty().then_some(key));
         }
     }
     let [users, groups, tokens, certificates] = texts;
