@@ -135,18 +135,7 @@ impl Turnstile {
         self: &Rc<Self>,
         holder: Rc<dyn Holder>,
     ) -> Result<Pass, Superseded> {
-        if let Some(pass) = self.try_enter(Rc::clone(&holder)) {
-            return Ok(pass);
-        }
-        let is_behind = {
-            let inner = self.inner.borrow();
-            inner.waiter.is_none() && inner.is_order
-        };
-        if !is_behind {
-            return Err(Superseded);
-        }
-        let queued = self.queue(None);
-        self.await_turn(queued, holder).await
+        self.enter_last(holder, |inner| inner.is_order).await
     }
 
     /// Enters when whoever is there has left by itself, if nobody else waits: the request may be
@@ -155,10 +144,24 @@ impl Turnstile {
     /// # Errors
     /// [`Superseded`] if somebody waits, or a newer request comes meanwhile.
     pub async fn enter_behind(self: &Rc<Self>, holder: Rc<dyn Holder>) -> Result<Pass, Superseded> {
+        self.enter_last(holder, |_| true).await
+    }
+
+    /// Enters when whoever is there has left by itself, if nobody else waits and whoever is there
+    /// is one to be waited for.
+    async fn enter_last(
+        self: &Rc<Self>,
+        holder: Rc<dyn Holder>,
+        is_waited_for: impl FnOnce(&Inner) -> bool,
+    ) -> Result<Pass, Superseded> {
         if let Some(pass) = self.try_enter(Rc::clone(&holder)) {
             return Ok(pass);
         }
-        if self.inner.borrow().waiter.is_some() {
+        let is_last = {
+            let inner = self.inner.borrow();
+            inner.waiter.is_none() && is_waited_for(&inner)
+        };
+        if !is_last {
             return Err(Superseded);
         }
         let queued = self.queue(None);
