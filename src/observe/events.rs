@@ -348,7 +348,6 @@ fn log_notification(shard: usize, session: &SessionId, told: &Told<'_>) {
             warn!(event, shard, %session, status, remedy, "the application did not take the upload");
         }
         Told::Senseless(why) => {
-            let status = 200;
             let remedy = "look at what the server application answers; docs/applications.md says what it may";
             warn!(event, shard, %session, status, %why, remedy, "the application gave no answer that makes sense");
         }
