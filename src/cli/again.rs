@@ -102,7 +102,9 @@ impl Again {
         text: &[u8],
     ) -> Result<Config, ConfigError> {
         let Some(path) = path else {
-            return self.with_its_people(Settled::resolve(flags, None)?.config);
+            let settled = Settled::resolve(flags, None)?;
+            self.refuse_emptied(&settled.config)?;
+            return Ok(settled.config);
         };
         let file = SettingsFile::of_bytes(&path, text.to_vec())?;
         let has_any = file.has_any();
@@ -110,27 +112,24 @@ impl Again {
             return Err(ConfigError::emptied(path));
         }
         let settled = Settled::resolve(flags, Some(file))?;
-        let config = self.with_its_people(settled.config)?;
+        self.refuse_emptied(&settled.config)?;
         self.had_any.fetch_or(has_any, Ordering::Relaxed);
         // From now on it has to be there.
         let _same_as_before = self.file.set(path);
-        Ok(config)
+        Ok(settled.config)
     }
 
-    /// These settings, where none of their files of accounts has been emptied.
-    fn with_its_people(&self, config: Config) -> Result<Config, ConfigError> {
+    /// None of the files of accounts may have been emptied.
+    fn refuse_emptied(&self, config: &Config) -> Result<(), ConfigError> {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let files = config.account_files();
         let (blank, others): (Vec<_>, Vec<_>) =
-            files.into_iter().partition(|(.., is_blank)| *is_blank);
-        let of = |(key, path, _): (&'static str, &Path, bool)| (key, path.to_owned());
-        let emptied = (blank.into_iter())
-            .map(of)
-            .find(|file| written.contains(file));
-        if let Some((key, path)) = emptied {
+            (config.accounts.files.iter().cloned()).partition(|(.., is_blank)| *is_blank);
+        let file = |(key, path, _)| (key, path);
+        let mut blank = blank.into_iter().map(file);
+        if let Some((key, path)) = blank.find(|file| written.contains(file)) {
             return Err(ConfigError::nobody_left(key, path));
         }
-        written.extend(others.into_iter().map(of));
-        Ok(config)
+        written.extend(others.into_iter().map(file));
+        Ok(())
     }
 }

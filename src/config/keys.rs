@@ -236,8 +236,8 @@ keys! {
     pub struct AccountSettings in Server "" beside {
         /// What stands in the files.
         accounts: Arc<Accounts> = Arc::default(),
-        /// The keys of those of them in which nothing stands, not even a comment.
-        blank: Vec<&'static str> = Vec::new(),
+        /// These files, by their keys, and whether nothing stands in them, not even a comment.
+        files: Vec<(&'static str, PathBuf, bool)> = Vec::new(),
         /// What stands in the keytab.
         keys: Arc<Keytab> = Arc::default(),
     } {

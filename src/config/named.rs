@@ -1,6 +1,6 @@
 //! The files that the settings name, by the rows of their keys: none can be forgotten.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::form::Value;
 use super::keys::Config;
@@ -19,26 +19,6 @@ impl Config {
             named.extend(location.objects.iter().flat_map(|store| files_of(&**store)));
         }
         named
-    }
-}
-
-impl Config {
-    /// The files of accounts that are named, with their keys, and whether nothing stands in them,
-    /// not even a comment.
-    pub fn account_files(&self) -> Vec<(&'static str, &Path, bool)> {
-        let named = &self.accounts;
-        let files = [
-            ("users_file", &named.users_file),
-            ("groups_file", &named.groups_file),
-            ("tokens_file", &named.tokens_file),
-            ("certificates_file", &named.certificates_file),
-        ];
-        let named_ones = files
-            .into_iter()
-            .filter(|(_, path)| !path.as_os_str().is_empty());
-        named_ones
-            .map(|(key, path)| (key, &**path, named.blank.contains(&key)))
-            .collect()
     }
 }
 

@@ -199,8 +199,8 @@ fn resolve_accounts(given: &Given) -> Result<AccountSettings, ConfigError> {
     let mut texts = keys.map(|_| String::new());
     for (text, key) in texts.iter_mut().zip(keys) {
         if let Some((origin, file)) = given.path(key) {
-            *text = read_accounts(origin, key, file)?;
-            settings.blank.extend(text.trim().is_empty().then_some(key));
+            *text = read_accounts(origin, key, file.clone())?;
+            settings.files.push((key, file, text.trim().is_empty()));
         }
     }
     let [users, groups, tokens, certificates] = texts;
