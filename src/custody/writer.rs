@@ -419,31 +419,28 @@ impl Writer {
         }
     }
 
-    /// How it went, for metrics and log: told when it changes.
+    /// How it went, for metrics and log: told when it changes. Whoever reads the log finds it so:
+    /// shards ask the metrics.
     fn note(&mut self, result: &io::Result<()>) {
-        let mut wrong = None;
-        match result {
-            Err(error) => {
-                let remedy = remedy_of(error);
-                let why = error.to_string();
-                wrong = Some(LedgerTrouble { why, remedy });
-                self.metrics.failures.add(1);
-                if !std::mem::replace(&mut self.is_failing, true) {
-                    let event = "custody_failed";
-                    tracing::error!(
-                        event, %error, remedy,
-                        "the custody ledger cannot be written: clients that close an upload are told to come back"
-                    );
-                }
+        let trouble = |error: &io::Error| LedgerTrouble {
+            why: error.to_string(),
+            remedy: remedy_of(error),
+        };
+        self.metrics.note(result.as_ref().err().map(trouble));
+        let was_failing = std::mem::replace(&mut self.is_failing, result.is_err());
+        if let Err(error) = result {
+            self.metrics.failures.add(1);
+            if !was_failing {
+                let (event, remedy) = ("custody_failed", remedy_of(error));
+                tracing::error!(
+                    event, %error, remedy,
+                    "the custody ledger cannot be written: clients that close an upload are told to come back"
+                );
             }
-            Ok(()) => {
-                if std::mem::replace(&mut self.is_failing, false) {
-                    let event = "custody_restored";
-                    tracing::info!(event, "the custody ledger can be written again");
-                }
-            }
+        } else if was_failing {
+            let event = "custody_restored";
+            tracing::info!(event, "the custody ledger can be written again");
         }
-        self.metrics.note(wrong);
     }
 }
 
@@ -496,6 +493,10 @@ pub(super) mod tests {
     use std::fs;
     use std::path::Path;
     use std::sync::Mutex;
+
+    use tracing::Subscriber;
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::{Context, SubscriberExt as _};
 
     use super::super::entry::tests::{entry, scribe};
     use super::super::site::{PROBE_NAME, Site};
@@ -663,6 +664,31 @@ pub(super) mod tests {
         fs::remove_dir(&probe).unwrap();
         writer.end();
         assert!(!writer.is_failing);
+    }
+
+    /// Asks, when the log is told of something.
+    struct Asking<A>(A);
+
+    impl<S: Subscriber, A: Fn() + 'static> Layer<S> for Asking<A> {
+        fn on_event(&self, _: &tracing::Event<'_>, _: Context<'_, S>) {
+            (self.0)();
+        }
+    }
+
+    #[test]
+    fn whoever_hears_of_a_change_finds_it_so() {
+        let place = tempfile::tempdir().unwrap();
+        let mut writer = live(place.path(), &Memory::default(), []);
+        let metrics = Arc::clone(&writer.metrics);
+        let found = Arc::new(Mutex::new(Vec::new()));
+        let finds = Arc::clone(&found);
+        let ask = move || finds.lock().unwrap().push(metrics.is_failing());
+        let log = tracing_subscriber::Registry::default().with(Asking(ask));
+        tracing::subscriber::with_default(log, || {
+            writer.note(&Err(io::ErrorKind::StorageFull.into()));
+            writer.note(&Ok(()));
+        });
+        assert_eq!(*found.lock().unwrap(), [true, false]);
     }
 
     /// Two lines of yesterday, and none of today.

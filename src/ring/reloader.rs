@@ -58,6 +58,13 @@ fn pause(unchanged: Duration) -> Duration {
 /// Reads the settings again.
 pub type ReadSettings = Box<dyn Fn() -> Result<Config, ConfigError> + Send>;
 
+/// What a reload has done, in words.
+struct Reloaded {
+    changed: String,
+    /// What waits, and what is doubtful.
+    besides: Vec<String>,
+}
+
 /// New settings for one shard.
 pub struct NewSettings {
     /// All of them.
@@ -108,8 +115,11 @@ impl Reloads {
                         drop(waiting);
                         service::reloading();
                         let outcome = reloader.reload(&directories);
-                        service::reloaded(&outcome);
+                        // Whoever hears of it finds it so.
                         note(&metrics, outcome.is_ok());
+                        show(&shown, &reloader.config);
+                        let outcome = tell(outcome);
+                        service::reloaded(&outcome);
                         for asker in asked {
                             // It may have lost patience.
                             let _ = asker.try_send(outcome.clone());
@@ -119,8 +129,6 @@ impl Reloads {
                     Err(RecvTimeoutError::Timeout) => reloader.material.tell(),
                     Err(RecvTimeoutError::Disconnected) => return,
                 }
-                *shown.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Arc::clone(&reloader.config);
             }
         };
         let thread = thread::Builder::new()
@@ -210,24 +218,19 @@ impl Reloader {
 
     /// Reads the settings again and gives them to all shards; if anything is wrong with them, all
     /// stays as it is.
-    fn reload(&mut self, directories: &Directories) -> Result<String, String> {
+    fn reload(&mut self, directories: &Directories) -> Result<Reloaded, String> {
         let _vigil = Vigil::of_reload();
         let shelves = directories.shelves().numbers();
-        match self.try_reload(directories) {
-            Ok(changed) => Ok(changed),
-            Err(error) => {
-                directories.forget_new_shelves(&shelves);
-                let event = "reload_failed";
-                tracing::error!(event, %error, "the settings were not reloaded: the old ones stay");
-                Err(error.to_string())
-            }
-        }
+        self.try_reload(directories).map_err(|error| {
+            directories.forget_new_shelves(&shelves);
+            error.to_string()
+        })
     }
 
     fn try_reload(
         &mut self,
         directories: &Directories,
-    ) -> Result<String, Box<dyn std::error::Error>> {
+    ) -> Result<Reloaded, Box<dyn std::error::Error>> {
         let read = (self.read_settings)()?;
         // Also those of keys that wait for the next start: it would fail with them.
         courier::look(&read)?;
@@ -289,18 +292,29 @@ impl Reloader {
         }
         self.material.tell();
         tell_what_waits(&needs_restart);
-        tracing::info!(event = "reloaded", changed, "the settings were reloaded");
         let waiting = needs_restart
             .iter()
             .map(|key| format!("{key} waits for the next start"));
         let waiting = waiting.chain(displaced(&self.config, directories));
-        let waiting = waiting.chain(doubts.iter().map(|doubt| format!("warning: {doubt}")));
-        let changed = Some(changed).filter(|changed| changed != "nothing");
-        Ok(changed
-            .into_iter()
-            .chain(waiting)
-            .collect::<Vec<_>>()
-            .join("; "))
+        let doubts = doubts.iter().map(|doubt| format!("warning: {doubt}"));
+        let besides = waiting.chain(doubts).collect();
+        Ok(Reloaded { changed, besides })
+    }
+}
+
+/// Tells the log how a reload went; returns what those hear who wait for it.
+fn tell(outcome: Result<Reloaded, String>) -> Result<String, String> {
+    match outcome {
+        Ok(Reloaded { changed, besides }) => {
+            tracing::info!(event = "reloaded", changed, "the settings were reloaded");
+            let changed = Some(changed).filter(|changed| changed != "nothing");
+            Ok(Vec::from_iter(changed.into_iter().chain(besides)).join("; "))
+        }
+        Err(error) => {
+            let event = "reload_failed";
+            tracing::error!(event, %error, "the settings were not reloaded: the old ones stay");
+            Err(error)
+        }
     }
 }
 
@@ -395,6 +409,12 @@ pub fn open(grounds: &[Arc<Ground>]) -> Result<Vec<(usize, Arc<Ground>, OwnedFd)
 }
 
 /// The settings were read; whether that went well.
+/// From now on these are the settings that hold.
+fn show(shown: &Mutex<Arc<Config>>, config: &Arc<Config>) {
+    let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+    *shown = Arc::clone(config);
+}
+
 fn note(metrics: &Metrics, is_good: bool) {
     metrics.is_reloaded.set(u64::from(is_good));
     if is_good {
