@@ -124,6 +124,7 @@ pub mod notify;
 pub mod objects;
 #[allow(clippy::disallowed_methods, reason = "on the thread of the log")]
 pub mod observe;
+pub mod pem_lines;
 pub mod processors;
 #[allow(
     clippy::disallowed_methods,

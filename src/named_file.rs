@@ -18,6 +18,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use crate::pem_lines;
 use crate::shell;
 use crate::vigil;
 
@@ -200,12 +201,15 @@ fn read_pipe(
 /// at the head of any line is left out; what begins behind one would be passed over in silence.
 ///
 /// # Errors
-/// As [`read`].
+/// As [`read`], and [`FlawedPem`](crate::pem_lines::FlawedPem) where a block would be passed over.
 pub fn read_pem(path: &Path) -> io::Result<Vec<u8>> {
     let content = read(path, PEM_BYTES_MAX)?;
     let lines = content.split_inclusive(|byte| *byte == b'\n');
     let lines = lines.map(|line| line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line));
-    Ok(lines.collect::<Vec<_>>().concat())
+    let content = lines.collect::<Vec<_>>().concat();
+    let looked = pem_lines::look(&content);
+    looked.map_err(|flaw| io::Error::new(io::ErrorKind::InvalidData, flaw))?;
+    Ok(content)
 }
 
 fn within(mut content: Vec<u8>, bytes_max: u64) -> io::Result<Vec<u8>> {
@@ -376,6 +380,17 @@ mod tests {
         assert!(told.contains("'/etc/my users' && chmod g+r"), "{told}");
         let missing = io::Error::from(io::ErrorKind::NotFound);
         assert_eq!(remedy(path, &missing), "");
+    }
+
+    #[test]
+    fn a_pem_file_of_which_a_block_would_be_passed_over_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f.pem");
+        let block = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        fs::write(&path, format!("{block}{block}")).unwrap();
+        assert_eq!(read_pem(&path).unwrap().len(), 2 * block.len());
+        fs::write(&path, format!("{}{block}", block.trim_end())).unwrap();
+        assert!(told(read_pem(&path)).starts_with("line 3: this END line"));
     }
 
     const SOON: Duration = Duration::from_millis(50);

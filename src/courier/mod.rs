@@ -67,13 +67,15 @@ pub fn look(config: &Config) -> Result<(), NoCourier> {
 
 /// The authorities of a file.
 fn authorities(key: &'static str, file: &Path) -> Result<Vec<Certificate<'static>>, NoCourier> {
-    let text = named_file::read_pem(file);
-    let text = text.map_err(|error| NoCourier::Unreadable(key, file.to_owned(), error))?;
-    let certificates = parse_pem(&text).filter_map(|item| match item {
-        Ok(PemItem::Certificate(certificate)) => Some(certificate),
-        _ => None,
-    });
-    let certificates: Vec<_> = certificates.collect();
+    let unreadable = |error| NoCourier::Unreadable(key, file.to_owned(), error);
+    let text = named_file::read_pem(file).map_err(unreadable)?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&text) {
+        let item = item.map_err(|error| unreadable(io::Error::other(error)))?;
+        if let PemItem::Certificate(certificate) = item {
+            certificates.push(certificate);
+        }
+    }
     match certificates.is_empty() {
         true => Err(NoCourier::NoCertificate(key, file.to_owned())),
         false => Ok(certificates),

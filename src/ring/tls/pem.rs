@@ -2,12 +2,14 @@
 
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::named_file;
+use crate::pem_lines::{self, FlawedPem};
 use crate::shell;
 
 /// What is wrong with a file; its words say what to do.
@@ -43,7 +45,8 @@ impl fmt::Display for BadPem {
             Why::Der => write!(
                 f,
                 "{path} is not PEM but DER or PFX: `openssl x509 -inform DER -in {word} -out NEW.pem` for a \
-                 certificate, `openssl pkcs12 -in {word} -nodes -out NEW.pem` for a PFX"
+                 certificate (`pkey` for a key, `crl` for a list of revocations), `openssl pkcs12 -in {word} -nodes \
+                 -out NEW.pem` for a PFX"
             ),
             Why::Utf16 => write!(
                 f,
@@ -85,7 +88,13 @@ impl Pem {
             why,
         };
         let bytes = named_file::read_pem(path);
-        let bytes = bytes.map_err(|error| bad(Why::Unreadable(error)))?;
+        let bytes = bytes.map_err(|error| {
+            let flaw = error.get_ref();
+            bad(match flaw.and_then(|why| why.downcast_ref()) {
+                Some(FlawedPem { line, what }) => Why::Broken(*line, what),
+                None => Why::Unreadable(error),
+            })
+        })?;
         match &*bytes {
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return Err(bad(Why::Utf16)),
             // A sequence of ASN.1.
@@ -101,6 +110,17 @@ impl Pem {
     /// What was read.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// The rights of the file, if it holds a private key and others than its owner and its group
+    /// can read it, or others than its owner can change it. Its group may read it: that is how a
+    /// server that does not run as root uses a key that belongs to root.
+    #[allow(clippy::disallowed_methods, reason = "not on a shard")]
+    pub fn exposes_key(&self) -> Option<u32> {
+        self.line_of(|line| line.starts_with(b"-----BEGIN ") && ends_with_key(line))?;
+        // What is no file, or cannot be looked at, was told of when it was read.
+        let file = std::fs::metadata(&self.path).ok()?;
+        (file.is_file() && file.mode() & 0o027 != 0).then(|| file.mode())
     }
 
     /// All certificates, at least one.
@@ -209,8 +229,7 @@ impl Pem {
 
     /// Lines with their numbers from 1, without white space at their ends.
     fn lines(&self) -> impl Iterator<Item = (usize, &[u8])> {
-        let lines = self.bytes.split(|b| *b == b'\n').enumerate();
-        lines.map(|(at, line)| (at + 1, line.trim_ascii()))
+        pem_lines::lines(&self.bytes).map(|(at, line)| (at, line.trim_ascii()))
     }
 }
 
