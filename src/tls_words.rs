@@ -62,6 +62,7 @@ pub fn of_certificate(why: &CertificateError) -> Cow<'static, str> {
     words.into()
 }
 
+const FOR_SOME_REASONS: &str = "it is for some reasons only: take the one for all of them";
 const NAMELESS: &str = "it is refused for a reason without words here";
 const CRITICAL: &str = "it has a critical extension that is not known here: have it made without that, or with it not critical";
 
@@ -164,12 +165,17 @@ pub fn of_list(why: &CertRevocationListError) -> Cow<'static, str> {
         Why::UnsupportedIndirectCrl => {
             "it is of another than has signed the certificates (indirect): take that of the authority itself"
         }
-        Why::UnsupportedRevocationReason => {
-            "it is for some reasons only: take the one for all of them"
-        }
-        Why::Other(other) => {
-            return format!("it is refused for a reason without words here ({other})").into();
-        }
+        Why::UnsupportedRevocationReason => FOR_SOME_REASONS,
+        Why::Other(other) => match other.to_string() {
+            name if name.contains("IssuingDistributionPoint") => {
+                "it is for some certificates only, those of users or those of authorities \
+                 (issuingDistributionPoint): take the one for all of them"
+            }
+            name if name.contains("RevocationReasons") => FOR_SOME_REASONS,
+            name => {
+                return format!("it is refused for a reason without words here ({name})").into();
+            }
+        },
         #[allow(deprecated, reason = "webpki may still say no more")]
         Why::UnsupportedSignatureAlgorithm => return signed_by(&[]),
         _ => NAMELESS,

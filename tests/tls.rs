@@ -359,7 +359,7 @@ fn a_start_with_files_that_are_wrong_names_them() {
     refused(&missing, "none.pem: No such file");
     let old_kind = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
     fs::write(&missing.chain, old_kind).unwrap();
-    refused(&missing, "one of version 3, with a subjectAltName");
+    refused(&missing, "one of X.509 version 3");
     let old = authority.issue("old", &["localhost"], |params| {
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2021, 1, 1);
@@ -772,6 +772,219 @@ fn check_tells_who_vouches_for_clients_until_when_and_who_would_be_shut_out() {
         text.contains("is not one for servers (no serverAuth"),
         "{text}"
     );
+}
+
+/// What `bitsd check` says of settings with these lines of a listener, and whether they are good.
+fn check(folder: &Authority, lines: &str, pair: &Pair) -> (bool, String) {
+    let file = folder.file("settings.toml");
+    let root = format!("root = {:?}\n", folder.file(""));
+    fs::write(&file, root + &listener(lines, &[pair]).file).unwrap();
+    let check = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args(["check", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(check.stdout).unwrap();
+    (check.status.success(), said)
+}
+
+/// Both, one behind the other, without the line break between them.
+fn glued(first: &Path, second: &Path) -> String {
+    let texts = [first, second].map(|path| fs::read_to_string(path).unwrap());
+    format!("{}{}", texts[0].trim_end(), texts[1])
+}
+
+/// Readers of PEM would find one of the two, and pass over the other.
+#[test]
+fn files_of_which_a_part_would_be_passed_over_are_refused() {
+    let authority = Authority::with("machines", |_| {});
+    let other = Authority::with("others", |_| {});
+    let pair = authority.server("server", &["localhost"]);
+    let ca = authority.ca();
+    let lists = [
+        authority.revoke("old.crl", &[]),
+        authority.revoke("new.crl", &[7]),
+    ];
+    let refused = |lines: &str, pair: &Pair| {
+        let (is_good, said) = check(&authority, lines, pair);
+        assert!(
+            !is_good && said.contains("something stands behind it"),
+            "{said}"
+        );
+        assert!(said.contains(".pem:"), "{said}");
+    };
+    let both = authority.file("both.pem");
+    fs::write(&both, glued(&lists[0], &lists[1])).unwrap();
+    refused(&format!("client_ca = {ca:?}\nclient_crl = {both:?}"), &pair);
+    fs::write(&both, glued(&ca, &other.ca())).unwrap();
+    refused(&format!("client_ca = {both:?}"), &pair);
+    fs::write(&both, glued(&pair.chain, &ca)).unwrap();
+    let chain = both.clone();
+    refused(
+        "",
+        &Pair {
+            chain,
+            ..pair.clone()
+        },
+    );
+    // At a reload the list of before stays, and whoever is revoked stays out.
+    let list = lists[1].clone();
+    let lines = format!("client_ca = {ca:?}\nclient_crl = {list:?}");
+    let server = Server::with(listener(&lines, &[&pair]));
+    let revoked = Arc::new(authority.builder(Some(&authority.client("m7", "machine 7", 7))));
+    assert!(!is_let_in(&server, &revoked));
+    fs::write(&list, glued(&lists[0], &lists[1])).unwrap();
+    server.reload(&server.settings().file);
+    server.wait_for_log("something stands behind it");
+    assert!(!is_let_in(&server, &revoked));
+}
+
+/// Whether a client gets an answer.
+fn is_let_in(server: &Server, client: &Arc<ClientConfig>) -> bool {
+    let raw = Raw::try_secure(server.secure(), client, "localhost");
+    let answer = raw.and_then(|mut raw| {
+        raw.try_send("BITS_POST /a HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n")?;
+        raw.try_receive()
+    });
+    matches!(answer, Ok(Some(answer)) if answer.status == 200)
+}
+
+/// As AD CS renews an authority: `CA.crl` and `CA(1).crl` are of one name and two keys.
+#[test]
+fn an_authority_that_was_renewed_with_another_key_has_a_list_by_each() {
+    let [old, new] = [0, 1].map(|_| Authority::with("machines", |_| {}));
+    let forger = Authority::with("machines", |_| {});
+    let strangers = Authority::new();
+    let pair = old.server("server", &["localhost"]);
+    let ca = old.file("both-ca.pem");
+    fs::copy(old.ca(), &ca).unwrap();
+    append(&ca, &new.ca());
+    let clients = [&old, &new].map(|authority| {
+        let client = |name: &str, serial| {
+            let pair = authority.client(name, name, serial);
+            Arc::new(old.builder(Some(&pair)))
+        };
+        (client("good", 7), client("revoked", 13))
+    });
+    let stranger = Arc::new(old.builder(Some(&strangers.client("x", "x", 7))));
+    let crl = old.file("both.crl");
+    // Whichever is the newer one, and comes first.
+    for (hours_old, hours_new) in [(-1, -2), (-2, -1)] {
+        let lists = [
+            old.revoke_for("old.crl", &[13], hours(hours_old, 200)),
+            new.revoke_for("new.crl", &[13], hours(hours_new, 200)),
+            forger.revoke_for("forged.crl", &[7], hours(0, 200)),
+            // An older one of the same key counts no more.
+            old.revoke_for("older.crl", &[], hours(-9, 200)),
+        ];
+        fs::write(&crl, "").unwrap();
+        lists.iter().for_each(|list| append(&crl, list));
+        let lines = format!("client_ca = {ca:?}\nclient_crl = {crl:?}");
+        let (is_good, said) = check(&old, &lines, &pair);
+        assert!(is_good && !said.contains("not signed with"), "{said}");
+        let server = Server::with(listener(&lines, &[&pair]));
+        for (good, revoked) in &clients {
+            assert!(is_let_in(&server, good));
+            assert!(!is_let_in(&server, revoked));
+            server.wait_for_log("it is revoked (subject");
+        }
+        assert!(!is_let_in(&server, &stranger));
+        server.wait_for_log("none of those in client_ca (subject");
+    }
+}
+
+/// Whoever shows a chain that clients refuse should hear of it before they do.
+#[test]
+fn what_is_wrong_behind_the_first_certificate_of_a_chain_is_told() {
+    let days = |count: i64| hours(24 * count, 24 * count)[0];
+    let root = Authority::with("root", |_| {});
+    let way = root.below("way", |_| {});
+    let expired = root.below("expired", |params| params.not_after = days(-3).into());
+    let soon = root.below("soon", |params| params.not_after = days(3).into());
+    let tomorrow = root.below("tomorrow", |params| params.not_before = days(1).into());
+    let renewed = root.below("way", |_| {});
+    let chain_of = |signer: &Authority, behind: &[&Authority]| {
+        let pair = signer.server("server", &["localhost"]);
+        behind.iter().for_each(|one| append(&pair.chain, &one.ca()));
+        pair
+    };
+    let warning = "warning: the certificate of";
+    for (signer, behind, says) in [
+        (&way, &[&way][..], None),
+        (&way, &[&way, &root], None),
+        (&way, &[&root, &way], None),
+        (&root, &[], None),
+        (&way, &[], None),
+        (&way, &[&expired], Some("put that of CN=way there")),
+        (&way, &[&renewed], Some("put that of CN=way there")),
+        (
+            &expired,
+            &[&expired],
+            Some("CN=expired, behind the first one"),
+        ),
+        (&soon, &[&soon], Some("CN=soon, behind the first one")),
+        (&tomorrow, &[&tomorrow], Some("is not valid yet")),
+    ] {
+        let (is_good, said) = check(&root, "", &chain_of(signer, behind));
+        assert!(is_good, "{said}");
+        match says {
+            Some(says) => assert!(said.contains(says), "{says}: {said}"),
+            None => assert!(
+                !said.contains(warning) && !said.contains("behind"),
+                "{said}"
+            ),
+        }
+    }
+    // cert.pem in the place of fullchain.pem.
+    let pair = chain_of(&way, &[&way]);
+    let server = Server::with(listener("", &[&pair]));
+    let lines = server.settings().file;
+    chain_of(&way, &[]);
+    server.reload(&lines);
+    server.wait_for_log("event=chain_shortened");
+    chain_of(&way, &[&way]);
+    server.reload(&lines);
+    wait_until("it is whole again", || {
+        server.log().matches("event=reloaded").count() == 2
+    });
+    assert_eq!(server.log().matches("event=chain_").count(), 1);
+}
+
+#[test]
+fn a_certificate_that_is_not_valid_yet_takes_the_place_of_none_that_is() {
+    let (server, trust, authority) = start("");
+    let lines = server.settings().file;
+    let before = shown(&mut Raw::secure(server.secure(), &trust));
+    authority.issue("server", &["localhost"], |params| {
+        params.not_before = hours(72, 72)[0].into();
+    });
+    server.reload(&lines);
+    server.wait_for_log("and the one before it still is");
+    assert_eq!(shown(&mut Raw::secure(server.secure(), &trust)), before);
+    // Where there is no other, a start takes it, and says so.
+    let pair = Pair {
+        chain: authority.file("server.pem"),
+        key: authority.file("server.key"),
+    };
+    let server = Server::with(listener("", &[&pair]));
+    server.wait_for_log("event=certificate_not_yet_valid");
+}
+
+#[test]
+fn a_key_that_all_can_read_is_refused_in_whatever_file_it_lies() {
+    let authority = Authority::new();
+    let pair = authority.server("server", &["localhost"]);
+    append(&pair.chain, &pair.key);
+    for (mode, is_good) in [(0o644, false), (0o640, true)] {
+        fs::set_permissions(&pair.chain, fs::Permissions::from_mode(mode)).unwrap();
+        let (checked, said) = check(&authority, "", &pair);
+        assert_eq!(checked, is_good, "{said}");
+        assert_eq!(said.contains("chmod g-w,o= "), !is_good, "{said}");
+        let lines = format!("client_ca = {:?}", pair.chain);
+        let other = authority.server("other", &["localhost"]);
+        let (_, said) = check(&authority, &lines, &other);
+        assert_eq!(said.contains("chmod g-w,o= "), !is_good, "{said}");
+    }
 }
 
 #[test]

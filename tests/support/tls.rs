@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType,
+    BasicConstraints, Certificate, CertificateParams, CertificateRevocationListParams, DnType,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
     RevokedCertParams, SerialNumber, date_time_ymd,
 };
@@ -53,6 +53,21 @@ impl Authority {
 
     /// One of this name, whose certificate is changed before it is signed.
     pub fn with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        Self::signed(name, change, |params, key| params.self_signed(key))
+    }
+
+    /// One that this one has signed; it has a folder of its own.
+    pub fn below(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        Self::signed(name, change, |params, key| {
+            params.signed_by(key, &self.issuer)
+        })
+    }
+
+    fn signed(
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+        sign: impl FnOnce(&CertificateParams, &KeyPair) -> Result<Certificate, rcgen::Error>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -61,7 +76,7 @@ impl Authority {
         names.push(DnType::CommonName, name);
         change(&mut params);
         let key = KeyPair::generate().unwrap();
-        let own = params.self_signed(&key).unwrap();
+        let own = sign(&params, &key).unwrap();
         fs::write(folder.path().join("ca.pem"), own.pem()).unwrap();
         let issuer = Issuer::new(params, key);
         Self { folder, issuer }

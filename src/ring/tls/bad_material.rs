@@ -10,6 +10,7 @@ use super::pem::BadPem;
 use crate::config::Certificate;
 use crate::shell;
 use crate::tls_words;
+use crate::wall_clock;
 
 /// Why TLS cannot be spoken as the settings ask for.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub enum BadMaterial {
     Mismatch(Certificate),
     /// A certificate has expired.
     Expired(PathBuf, u64),
+    /// A certificate is not valid before this time, in seconds since 1970; the one before it is.
+    NotYet(PathBuf, u64),
     /// The authorities that vouch for clients cannot be used.
     BadAuthority(PathBuf, String),
     /// A list of revocations cannot be used.
@@ -62,8 +65,8 @@ impl fmt::Display for BadMaterial {
             Self::NotX509(path) => {
                 write!(
                     f,
-                    "the certificate in {} cannot be understood: it has to be one of version 3, with a subjectAltName (of \
-                     `openssl x509 -req`: with `-copy_extensions copy`)",
+                    "the certificate in {} cannot be understood: it has to be one of X.509 version 3 (of `openssl x509 \
+                     -req`: with `-copy_extensions copy`)",
                     path.display()
                 )
             }
@@ -85,6 +88,13 @@ impl fmt::Display for BadMaterial {
                 "the certificate {} has expired {}: renew it, then start or reload",
                 path.display(),
                 days_in_words(*day, "ago")
+            ),
+            Self::NotYet(path, from_s) => write!(
+                f,
+                "the certificate {} is not valid before {}, and the one before it still is: reload then, or look at the \
+                 clock of this machine",
+                path.display(),
+                wall_clock::to_the_second(*from_s)
             ),
             Self::BadAuthority(path, why) => {
                 write!(

@@ -41,6 +41,13 @@ pub enum Doubt {
         /// Its file.
         chain: PathBuf,
     },
+    /// Something is wrong with the rest of a chain.
+    Behind {
+        /// Its file.
+        chain: PathBuf,
+        /// What is to be known.
+        what: OfChain,
+    },
     /// Old clients of Windows cannot connect, or none where there is no RSA certificate either.
     NoEcdsa {
         /// There is one.
@@ -55,6 +62,21 @@ pub enum Doubt {
         /// What is to be known.
         what: OfTrust,
     },
+}
+
+/// What is to be known of what stands behind the first certificate of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OfChain {
+    /// Some stand there, and none of them is this one, which has signed the first.
+    Broken(String),
+    /// None stands there any more; this one, which has signed the first, did before a reload.
+    Shortened(String),
+    /// This one expires in so many days.
+    ExpiresSoon(String, u64),
+    /// This one has expired.
+    Expired(String),
+    /// This one is not valid yet.
+    NotYet(String),
 }
 
 /// What is to be known of an authority that vouches for clients, or of its list of revocations.
@@ -106,6 +128,7 @@ impl fmt::Display for Doubt {
                 "the certificate {} is not one for servers (no serverAuth in its extendedKeyUsage), and clients refuse it",
                 chain.display()
             ),
+            Self::Behind { chain, what } => what.write(f, &chain.display()),
             Self::NoEcdsa { has_rsa } => write!(
                 f,
                 "{} cannot connect. Add an ECDSA certificate (P-256) beside, as docs/tls.md shows",
@@ -128,6 +151,13 @@ impl Doubt {
             Self::NotYet { .. } => "certificate_not_yet_valid",
             Self::Nameless { .. } => "certificate_without_name",
             Self::NotForServers { .. } => "certificate_not_for_servers",
+            Self::Behind { what, .. } => match what {
+                OfChain::Broken(_) => "chain_broken",
+                OfChain::Shortened(_) => "chain_shortened",
+                OfChain::ExpiresSoon(..) => "chain_expires_soon",
+                OfChain::Expired(_) => "chain_expired",
+                OfChain::NotYet(_) => "chain_not_yet_valid",
+            },
             Self::NoEcdsa { .. } => "no_ecdsa_certificate",
             Self::Trust { what, .. } => match what {
                 OfTrust::NoAuthority => "authority_is_none",
@@ -138,6 +168,41 @@ impl Doubt {
                 OfTrust::ListExpiresSoon(_) => "revocations_expire_soon",
                 OfTrust::ListExpired(_) => "revocations_expired",
             },
+        }
+    }
+}
+
+impl OfChain {
+    fn write(&self, f: &mut fmt::Formatter<'_>, chain: &dyn fmt::Display) -> fmt::Result {
+        match self {
+            Self::Broken(issuer) => write!(
+                f,
+                "none of the certificates behind the first one in {chain} has signed it, and clients may refuse it: \
+                 put that of {issuer} there"
+            ),
+            Self::Shortened(issuer) => write!(
+                f,
+                "{chain} had the certificates of authorities behind the first one, and has none now: clients that do not \
+                 know that of {issuer} refuse it (of certbot: fullchain.pem, not cert.pem)"
+            ),
+            Self::ExpiresSoon(subject, days) => {
+                let when = days_in_words(*days, "from now");
+                write!(
+                    f,
+                    "the certificate of {subject}, behind the first one in {chain}, expires {when}: put the one there \
+                     that the authority has now, then `systemctl reload bitsd`"
+                )
+            }
+            Self::Expired(subject) => write!(
+                f,
+                "the certificate of {subject}, behind the first one in {chain}, has expired, and clients may refuse the \
+                 chain: put the one there that the authority has now, then `systemctl reload bitsd`"
+            ),
+            Self::NotYet(subject) => write!(
+                f,
+                "the certificate of {subject}, behind the first one in {chain}, is not valid yet, and clients may refuse \
+                 the chain: look at the clock of this machine"
+            ),
         }
     }
 }

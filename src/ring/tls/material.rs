@@ -3,7 +3,6 @@
 //! All of it is read and checked before any of it is used: a file that is missing or broken, or a
 //! key that belongs to another certificate, changes nothing.
 
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use rustls::{ServerConfig, version};
 use sha2::{Digest as _, Sha256};
 
 use super::bad_material::BadMaterial;
+use super::behind::Behind;
 use super::doubt::{DAY_S, Doubt, SOON};
 use super::pem::Pem;
 use super::served::{KeyKind, Pair, Served};
@@ -55,7 +55,17 @@ pub struct KnownCertificate {
     pub not_after_s: u64,
     not_before_s: u64,
     is_for_servers: bool,
+    /// The rest of its chain, if that can be understood.
+    behind: Option<Behind>,
+    /// There was a rest before a reload, and is none now.
+    is_shortened: bool,
     digest: [u8; 32],
+}
+
+impl KnownCertificate {
+    fn is_valid(&self, now_s: u64) -> bool {
+        (self.not_before_s..self.not_after_s).contains(&now_s)
+    }
 }
 
 impl Material {
@@ -77,8 +87,20 @@ impl Material {
                 let days = (now_s - not_after_s) / DAY_S;
                 return Err(BadMaterial::Expired(certificate.chain.clone(), days));
             }
+            let then = before.and_then(|before| before.of(&certificate.chain));
+            let was_valid = then.is_some_and(|then| then.is_valid(now_s));
+            if now_s < not_before_s && was_valid {
+                let chain = certificate.chain.clone();
+                return Err(BadMaterial::NotYet(chain, not_before_s));
+            }
+            let is_alone = pair.behind.as_ref().is_some_and(Behind::is_alone);
+            let had_company = |then: &KnownCertificate| {
+                then.is_shortened || then.behind.as_ref().is_some_and(|behind| behind.is_any)
+            };
             known.push(KnownCertificate {
                 chain: certificate.chain.clone(),
+                is_shortened: is_alone && then.is_some_and(had_company),
+                behind: pair.behind.clone(),
                 kind: pair.kind,
                 names: pair.names.iter().cloned().collect(),
                 not_after_s,
@@ -101,6 +123,11 @@ impl Material {
             servers: servers.collect::<Result<_, _>>()?,
             known,
         })
+    }
+
+    /// The certificate of a file.
+    fn of(&self, chain: &Path) -> Option<&KnownCertificate> {
+        self.known.iter().find(|known| known.chain == *chain)
     }
 
     /// What each of [`Config::listeners`] speaks TLS with, if it does.
@@ -171,7 +198,11 @@ impl Material {
     pub fn unchanged_for(&self) -> Duration {
         let now_s = seconds_now();
         let known = self.known.iter();
-        let moments = known.flat_map(|known| [known.not_before_s, known.not_after_s]);
+        let moments = known.flat_map(|known| {
+            let way = known.behind.iter().flat_map(|behind| &behind.way);
+            let way = way.flat_map(|one| [one.not_before_s, one.not_after_s]);
+            way.chain([known.not_before_s, known.not_after_s])
+        });
         let moments = moments.chain(self.vouching().into_iter().flat_map(Vouching::moments));
         let next_s = moments.filter(|moment| *moment > now_s).min();
         next_s.map_or(Duration::MAX, |next_s| Duration::from_secs(next_s - now_s))
@@ -209,6 +240,14 @@ impl Material {
             if !known.is_for_servers {
                 doubts.push(Doubt::NotForServers { chain: chain() });
             }
+            let behind = known.behind.iter();
+            doubts.extend(behind.flat_map(|behind| {
+                let found = behind.doubts(known.is_shortened, now_s).into_iter();
+                found.map(|what| Doubt::Behind {
+                    chain: chain(),
+                    what,
+                })
+            }));
         }
         if self.known.iter().all(|known| known.kind != KeyKind::Ecdsa) {
             let has_rsa = self.known.iter().any(|known| known.kind == KeyKind::Rsa);
@@ -297,10 +336,8 @@ fn ticketer() -> Result<Arc<dyn ProducesTickets>, BadMaterial> {
 }
 
 fn read_pair(certificate: &Certificate, provider: &CryptoProvider) -> Result<Pair, BadMaterial> {
-    let chain = Pem::read(&certificate.chain)?.certificates()?;
-    let key = Pem::read(&certificate.key)?;
-    refuse_exposed(&certificate.key)?;
-    let key = key.key()?;
+    let chain = read_hidden(&certificate.chain)?.certificates()?;
+    let key = read_hidden(&certificate.key)?.key()?;
     let key = (provider.key_provider.load_private_key(key))
         .map_err(|_| BadMaterial::UnknownKey(certificate.key.clone()))?;
     let key = CertifiedKey::new(chain, key);
@@ -312,19 +349,15 @@ fn read_pair(certificate: &Certificate, provider: &CryptoProvider) -> Result<Pai
         }
         Err(_) => return Err(not_x509()),
     }
-    Pair::new(key).map_err(|_| not_x509())
+    Pair::new(key, provider).map_err(|_| not_x509())
 }
 
-/// A key that all accounts can read is no secret. Its group may read it: that is how a server that
-/// does not run as root uses a key that belongs to root.
-#[allow(clippy::disallowed_methods, reason = "not on a shard")]
-fn refuse_exposed(path: &Path) -> Result<(), BadMaterial> {
-    match std::fs::metadata(path) {
-        Ok(file) if file.is_file() && file.mode() & 0o027 != 0 => {
-            Err(BadMaterial::Exposed(path.to_owned(), file.mode()))
-        }
-        // What is no file, or cannot be looked at, is told of when it is read.
-        _ => Ok(()),
+/// Reads a file. A key in it that all accounts can read is no secret.
+fn read_hidden(path: &Path) -> Result<Pem, BadMaterial> {
+    let pem = Pem::read(path)?;
+    match pem.exposes_key() {
+        Some(mode) => Err(BadMaterial::Exposed(path.to_owned(), mode)),
+        None => Ok(pem),
     }
 }
 

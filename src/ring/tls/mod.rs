@@ -13,15 +13,16 @@
 //! * [`trouble`] says why TLS came to an end, for the log; [`alert`] says it to the peer, and
 //!   [`hello`] knows whether it is too old.
 //! * [`material`] reads certificates, keys and authorities ([`pem`]), has its [`mod@doubt`]s,
-//!   and says what is wrong with them ([`bad_material`]);
+//!   and says what is wrong with them ([`bad_material`]); [`behind`] is the rest of a chain;
 //!   [`served`] chooses what a client is shown, [`trust`] and [`verified`] prove what it shows, for
-//!   as long as that has its [`validity`].
+//!   as long as that has its [`validity`]; [`signed`] knows what is signed with which key.
 //!
 //! `session` and `wire` are the only files that know the unbuffered interface, which rustls will
 //! change.
 
 pub mod alert;
 pub mod bad_material;
+pub mod behind;
 pub mod doubt;
 pub mod hello;
 pub mod line;
@@ -30,6 +31,7 @@ pub mod pace;
 pub mod pem;
 pub mod served;
 pub mod session;
+pub mod signed;
 pub mod trouble;
 pub mod trust;
 pub mod validity;

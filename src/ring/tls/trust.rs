@@ -17,7 +17,6 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use sha2::{Digest as _, Sha256};
 use x509_cert::Certificate;
-use x509_cert::der::asn1::BitString;
 use x509_cert::der::{Decode as _, Reader as _, SliceReader, Tag};
 use x509_cert::ext::pkix::BasicConstraints;
 use x509_cert::name::Name;
@@ -27,6 +26,7 @@ use x509_cert::time::Time;
 use super::bad_material::BadMaterial;
 use super::doubt::{DAY_S, Doubt, OfTrust, SOON};
 use super::pem::Pem;
+use super::signed::SignedX509;
 use super::verified::{SUBJECT_CHARS_MAX, Verified};
 use crate::config::Listener;
 use crate::tls_words;
@@ -76,6 +76,8 @@ pub struct List {
     /// When it expires, in seconds since 1970.
     pub not_after_s: u64,
     from_s: u64,
+    /// SHA-256 of the key that has signed it, if it is that of an authority in the settings.
+    signer: Option<[u8; 32]>,
 }
 
 impl Trust {
@@ -90,35 +92,44 @@ impl Trust {
     ) -> Result<Self, BadMaterial> {
         let (file, lists_file) = (&listener.client_ca, &listener.client_crl);
         let pem = Pem::read(file)?;
+        if let Some(mode) = pem.exposes_key() {
+            return Err(BadMaterial::Exposed(file.clone(), mode));
+        }
         let mut bytes = pem.bytes().to_vec();
         let mut digests = [Sha256::digest(pem.bytes()).into(), [0; 32]];
         let certificates = pem.certificates()?;
-        let mut roots = RootCertStore::empty();
-        for certificate in &certificates {
-            let bad = |error: rustls::Error| bad(file, tls_words::of(&error));
-            roots.add(certificate.clone()).map_err(bad)?;
-        }
-        let mut builder =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-        let mut headers = Vec::new();
+        let anchors: Vec<_> = certificates.iter().map(Anchor::read).collect();
+        let mut lists = Vec::new();
         let has_lists = !lists_file.as_os_str().is_empty();
         if has_lists {
             let pem = Pem::read(lists_file)?;
             bytes.extend_from_slice(pem.bytes());
             digests[1] = Sha256::digest(pem.bytes()).into();
-            let mut lists = pem.revocations()?;
+            let all = pem.revocations()?.into_iter();
+            lists = all
+                .map(|list| KnownList::read(list, &anchors, provider))
+                .collect();
             // webpki takes the first that has the name of the authority, and looks for no other.
-            lists.sort_by_cached_key(|list| Reverse(Header::read(list).map(|list| list.from_s)));
-            headers = lists.iter().filter_map(Header::read).collect();
-            builder = builder.with_crls(lists).enforce_revocation_expiration();
+            lists.sort_by_key(|list| Reverse(list.header.as_ref().map(|header| header.from_s)));
         }
-        let verifier = builder.build().map_err(|error| match error {
-            VerifierBuilderError::InvalidCrl(why) => BadMaterial::BadList(lists_file.clone(), why),
-            error => bad(file, error),
-        })?;
-        let known = certificates.iter();
-        let known = known.filter_map(|own| Authority::read(own, &headers, provider));
-        let lists = headers.iter().map(Header::list).collect();
+        let make = |anchors: &[&CertificateDer<'static>], lists: &[&KnownList]| {
+            verifier(anchors, has_lists.then_some(lists), provider).map_err(|why| match why {
+                NoVerifier::Authority(why) => bad(file, tls_words::of(&why)),
+                NoVerifier::Built(VerifierBuilderError::InvalidCrl(why)) => {
+                    BadMaterial::BadList(lists_file.clone(), why)
+                }
+                NoVerifier::Built(why) => bad(file, why),
+            })
+        };
+        let all = make(&Vec::from_iter(&certificates), &Vec::from_iter(&lists))?;
+        let apart = apart(&certificates, &anchors, &lists);
+        let apart = apart.iter().map(|(anchors, lists)| make(anchors, lists));
+        let verifier = Verified::new(all, apart.collect::<Result<_, _>>()?);
+        let headers = lists.iter().filter_map(|list| list.header.as_ref());
+        let headers: Vec<_> = headers.collect();
+        let known = certificates.iter().zip(&anchors);
+        let known = known.filter_map(|(own, anchor)| Authority::read(own, anchor, &headers));
+        let lists = headers.iter().map(|header| header.list()).collect();
         let vouching = Vouching {
             file: file.clone(),
             authorities: known.collect(),
@@ -130,12 +141,86 @@ impl Trust {
         match vouching.shuts_out(now_s) {
             Some(doubt) if is_all => Err(BadMaterial::NobodyVouches(Box::new(doubt))),
             _ => Ok(Self {
-                verifier: Arc::new(Verified::new(verifier)),
+                verifier: Arc::new(verifier),
                 bytes,
                 vouching,
             }),
         }
     }
+}
+
+/// What proves certificates of these authorities by these lists, if by any.
+fn verifier(
+    anchors: &[&CertificateDer<'static>],
+    lists: Option<&[&KnownList]>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, NoVerifier> {
+    let mut roots = RootCertStore::empty();
+    for anchor in anchors {
+        let added = roots.add(CertificateDer::clone(anchor));
+        added.map_err(NoVerifier::Authority)?;
+    }
+    let roots = Arc::new(roots);
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(provider));
+    if let Some(lists) = lists {
+        let lists = lists.iter().map(|list| list.der.clone());
+        builder = builder.with_crls(lists).enforce_revocation_expiration();
+    }
+    builder.build().map_err(NoVerifier::Built)
+}
+
+/// Why there is no verifier.
+enum NoVerifier {
+    Authority(rustls::Error),
+    Built(VerifierBuilderError),
+}
+
+/// Authorities, and the lists by which their certificates are looked at.
+type Apart<'a> = (Vec<&'a CertificateDer<'static>>, Vec<&'a KnownList>);
+
+/// An authority that was renewed with another key has a list by each of its keys. webpki finds
+/// lists by the name alone, so each of these keys is looked at apart, with its own lists. Nothing
+/// is apart where no name has two.
+fn apart<'a>(
+    certificates: &'a [CertificateDer<'static>],
+    anchors: &'a [Option<Anchor>],
+    lists: &'a [KnownList],
+) -> Vec<Apart<'a>> {
+    let is_namesake = |anchor: &Anchor, list: &KnownList| {
+        let header = list.header.as_ref();
+        header.is_some_and(|one| one.issuer == anchor.subject && one.signer != Some(anchor.key_id))
+    };
+    let is_own = |anchor: &Anchor, list: &KnownList| {
+        let header = list.header.as_ref();
+        header.is_some_and(|one| one.signer == Some(anchor.key_id))
+    };
+    let is_apart = |anchor: &Anchor| {
+        lists.iter().any(|list| is_own(anchor, list))
+            && lists.iter().any(|list| is_namesake(anchor, list))
+    };
+    let all = || certificates.iter().zip(anchors);
+    let mut found: Vec<Apart<'_>> = Vec::new();
+    let mut seen = Vec::new();
+    for anchor in anchors.iter().flatten().filter(|anchor| is_apart(anchor)) {
+        let who = (&anchor.subject, anchor.key_id);
+        if seen.contains(&who) {
+            continue;
+        }
+        seen.push(who);
+        let same = |other: &Anchor| (&other.subject, other.key_id) == who;
+        let of_key = all().filter(|(_, other)| other.as_ref().is_some_and(same));
+        let of_key = of_key.map(|(certificate, _)| certificate).collect();
+        let own = lists.iter().filter(|list| !is_namesake(anchor, list));
+        found.push((of_key, own.collect()));
+    }
+    if !found.is_empty() {
+        let others = all().filter(|(_, other)| !other.as_ref().is_some_and(is_apart));
+        let others: Vec<_> = others.map(|(certificate, _)| certificate).collect();
+        if !others.is_empty() {
+            found.push((others, lists.iter().collect()));
+        }
+    }
+    found
 }
 
 fn bad(file: &Path, why: impl ToString) -> BadMaterial {
@@ -150,10 +235,7 @@ impl Vouching {
             shut_out.into_iter().chain(self.ageing(authority, now_s))
         });
         let of_lists = (self.revocations.iter()).flat_map(|(file, lists)| {
-            let doubts = (lists.iter().enumerate())
-                // An older one beside the newest is not looked at.
-                .filter(|(at, list)| lists[..*at].iter().all(|one| one.issuer != list.issuer))
-                .filter_map(|(_, list)| list.doubt(file, now_s));
+            let doubts = newest(lists).filter_map(|list| list.doubt(file, now_s));
             doubts.collect::<Vec<_>>()
         });
         let mut doubts = Vec::new();
@@ -249,29 +331,67 @@ impl List {
     }
 }
 
+/// Those that are looked at: of those that one authority has signed with one key, the newest. They
+/// come in this order.
+pub fn newest(lists: &[List]) -> impl Iterator<Item = &List> {
+    let is_of_same =
+        |one: &List, other: &List| one.issuer == other.issuer && one.signer == other.signer;
+    let all = lists.iter().enumerate();
+    let newest =
+        all.filter(move |(at, list)| !lists[..*at].iter().any(|one| is_of_same(one, list)));
+    newest.map(|(_, list)| list)
+}
+
+/// What tells authorities apart: those that were renewed have the same name.
+struct Anchor {
+    subject: Name,
+    /// The bits of its key.
+    key: Vec<u8>,
+    /// SHA-256 of them.
+    key_id: [u8; 32],
+}
+
+impl Anchor {
+    /// None if it cannot be understood; webpki says why.
+    fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let certificate = Certificate::from_der(certificate).ok()?;
+        let content = certificate.tbs_certificate();
+        let key = content.subject_public_key_info();
+        let key = key.subject_public_key.raw_bytes().to_vec();
+        Some(Self {
+            subject: content.subject().clone(),
+            key_id: Sha256::digest(&key).into(),
+            key,
+        })
+    }
+}
+
 impl Authority {
     /// What is in its certificate, and which of the lists is its own.
     fn read(
         certificate: &CertificateDer<'_>,
-        lists: &[Header],
-        provider: &CryptoProvider,
+        anchor: &Option<Anchor>,
+        lists: &[&Header],
     ) -> Option<Self> {
+        let anchor = anchor.as_ref()?;
         let certificate = Certificate::from_der(certificate).ok()?;
         let content = certificate.tbs_certificate();
-        let (subject, key) = (content.subject(), content.subject_public_key_info());
+        let subject = content.subject();
         let constraints = content.get_extension::<BasicConstraints>();
         let may_sign = matches!(
             constraints,
             Ok(Some((_, BasicConstraints { ca: true, .. })))
         );
-        let key = key.subject_public_key.raw_bytes();
-        let own = lists.iter().position(|list| list.issuer == *subject);
+        let has_name = |list: &&Header| list.issuer == *subject;
+        let is_own = |list: &&Header| has_name(list) && list.signer == Some(anchor.key_id);
+        let own = lists.iter().position(is_own).map(|at| (at, true));
+        let list = own.or_else(|| Some((lists.iter().position(has_name)?, false)));
         Some(Self {
             subject: words(subject),
             not_after_s: seconds(content.validity().not_after),
             // A certificate that vouches for itself may be the client's own.
             signs: may_sign || content.issuer() == subject,
-            list: own.map(|at| (at, lists[at].is_signed_with(key, provider))),
+            list,
         })
     }
 
@@ -284,26 +404,41 @@ impl Authority {
     }
 }
 
-/// What stands before the revocations in a list, and its signature (RFC 5280 5.1).
+/// A list of revocations.
+struct KnownList {
+    der: CertificateRevocationListDer<'static>,
+    /// None if it cannot be understood; webpki says why.
+    header: Option<Header>,
+}
+
+impl KnownList {
+    fn read(
+        der: CertificateRevocationListDer<'static>,
+        anchors: &[Option<Anchor>],
+        provider: &CryptoProvider,
+    ) -> Self {
+        let header = Header::read(&der, anchors, provider);
+        Self { der, header }
+    }
+}
+
+/// What stands before the revocations in a list (RFC 5280 5.1), and whose key has signed it.
 struct Header {
     issuer: Name,
     from_s: u64,
     not_after_s: u64,
-    signed: Vec<u8>,
-    signature: BitString,
+    /// SHA-256 of the key, if it is one of the authorities'.
+    signer: Option<[u8; 32]>,
 }
 
 impl Header {
-    /// None if it cannot be understood; webpki says why.
-    fn read(list: &CertificateRevocationListDer<'_>) -> Option<Self> {
-        let mut reader = SliceReader::new(list).ok()?;
-        let parts = reader.sequence::<_, _, x509_cert::der::Error>(|list| {
-            let signed = list.tlv_bytes()?;
-            AlgorithmIdentifierOwned::decode(list)?;
-            Ok((signed, BitString::decode(list)?))
-        });
-        let (signed, signature) = parts.ok()?;
-        let mut reader = SliceReader::new(signed).ok()?;
+    fn read(
+        list: &CertificateRevocationListDer<'_>,
+        anchors: &[Option<Anchor>],
+        provider: &CryptoProvider,
+    ) -> Option<Self> {
+        let signed = SignedX509::read(list)?;
+        let mut reader = SliceReader::new(signed.content).ok()?;
         let read = reader.sequence::<_, _, x509_cert::der::Error>(|content| {
             if Tag::peek(content)? == Tag::Integer {
                 content.tlv_bytes()?;
@@ -315,21 +450,15 @@ impl Header {
             Ok((issuer, seconds(from), seconds(until)))
         });
         let (issuer, from_s, not_after_s) = read.ok()?;
+        let mut named = anchors.iter().flatten();
+        let signer =
+            named.find(|anchor| anchor.subject == issuer && signed.is_by(&anchor.key, provider));
         Some(Self {
+            signer: signer.map(|anchor| anchor.key_id),
             issuer,
             from_s,
             not_after_s,
-            signed: signed.to_vec(),
-            signature,
         })
-    }
-
-    /// Whether it is signed with the key of an authority, by any way that is taken.
-    fn is_signed_with(&self, key: &[u8], provider: &CryptoProvider) -> bool {
-        let ways = provider.signature_verification_algorithms.all;
-        let signature = self.signature.raw_bytes();
-        ways.iter()
-            .any(|way| way.verify_signature(key, &self.signed, signature).is_ok())
     }
 
     fn list(&self) -> List {
@@ -337,6 +466,7 @@ impl Header {
             issuer: words(&self.issuer),
             not_after_s: self.not_after_s,
             from_s: self.from_s,
+            signer: self.signer,
         }
     }
 }

@@ -8,7 +8,7 @@ use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
-use super::trust::{List, seconds, words};
+use super::trust::{List, newest, seconds, words};
 
 /// Of the authorities of a listener and their lists, as they were read once. All connections that
 /// they let in have it.
@@ -53,13 +53,12 @@ impl Validity {
         let ends = read.flat_map(|certificate| {
             let content = certificate.tbs_certificate();
             let issuer = words(content.issuer());
-            let list = (self.0.lists.iter()).find(|list| list.issuer == issuer);
-            [
-                Some(seconds(content.validity().not_after)),
-                list.map(|list| list.not_after_s),
-            ]
+            // Of an authority with two keys that has two, the one that ends sooner.
+            let lists = newest(&self.0.lists).filter(move |list| list.issuer == issuer);
+            let own = std::iter::once(seconds(content.validity().not_after));
+            own.chain(lists.map(|list| list.not_after_s))
         });
-        let ends = ends.flatten().filter(|end_s| *end_s > now_s);
+        let ends = ends.filter(|end_s| *end_s > now_s);
         ends.min().unwrap_or(u64::MAX)
     }
 }

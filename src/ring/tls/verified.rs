@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use x509_cert::Certificate;
 use x509_cert::der::asn1::UintRef;
 use x509_cert::der::oid::ObjectIdentifier;
@@ -85,18 +85,54 @@ fn remember(
 
 /// A verifier whose refusals are remembered.
 #[derive(Debug)]
-pub struct Verified(Arc<dyn ClientCertVerifier>);
+pub struct Verified {
+    /// It knows all authorities.
+    all: Arc<dyn ClientCertVerifier>,
+    /// Of authorities that have to be looked at apart: whom one of them lets in, comes in.
+    apart: Vec<Arc<dyn ClientCertVerifier>>,
+}
 
 impl Verified {
-    /// Remembers the refusals of this one.
-    pub fn new(verifier: Arc<dyn ClientCertVerifier>) -> Self {
-        Self(verifier)
+    /// Remembers the refusals of the one that knows all authorities, or of those that know some
+    /// each, if there are any.
+    pub fn new(all: Arc<dyn ClientCertVerifier>, apart: Vec<Arc<dyn ClientCertVerifier>>) -> Self {
+        Self { all, apart }
     }
+
+    fn verify(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let mut why = None;
+        for one in &self.apart {
+            match one.verify_client_cert(end_entity, intermediates, now) {
+                Ok(verified) => return Ok(verified),
+                // The authority that has signed it knows best.
+                Err(error) if why.as_ref().is_none_or(is_of_another) => why = Some(error),
+                Err(_) => {}
+            }
+        }
+        match why {
+            Some(error) => Err(error),
+            None => (self.all).verify_client_cert(end_entity, intermediates, now),
+        }
+    }
+}
+
+/// Whether it says no more than that another authority has signed the certificate.
+fn is_of_another(error: &Error) -> bool {
+    use CertificateError::{BadSignature, UnknownIssuer};
+    matches!(
+        error,
+        Error::InvalidCertificate(BadSignature | UnknownIssuer)
+    )
 }
 
 impl ClientCertVerifier for Verified {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.0.root_hint_subjects()
+        self.all.root_hint_subjects()
     }
 
     fn verify_client_cert(
@@ -105,7 +141,7 @@ impl ClientCertVerifier for Verified {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = (self.0).verify_client_cert(end_entity, intermediates, now);
+        let verified = self.verify(end_entity, intermediates, now);
         REFUSED.set(verified.is_err().then(|| Unbelieved {
             subject: subject(end_entity),
             own: None,
@@ -119,7 +155,7 @@ impl ClientCertVerifier for Verified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let verified = (self.0).verify_tls12_signature(message, certificate, signature);
+        let verified = (self.all).verify_tls12_signature(message, certificate, signature);
         remember(verified, certificate)
     }
 
@@ -129,11 +165,11 @@ impl ClientCertVerifier for Verified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let verified = (self.0).verify_tls13_signature(message, certificate, signature);
+        let verified = (self.all).verify_tls13_signature(message, certificate, signature);
         remember(verified, certificate)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.all.supported_verify_schemes()
     }
 }
