@@ -739,4 +739,19 @@ fn check_tells_of_users_whom_no_location_lets_in() {
         "{text}"
     );
     assert!(!check("\"*\"").contains("no location lets in"));
+    // Who may come in another way is not locked out; what the file has of them is of no use.
+    fs::write(&users, format!("anna:{hash}\n")).unwrap();
+    let text = format!(
+        "root = {:?}\nusers_file = {users:?}\nauth = \"proxy\"\nuser_header = \"X-User\"\n\
+         trusted_proxies = [\"127.0.0.1\"]\nallow = \"*\"\n",
+        folder.path()
+    );
+    fs::write(&file, text).unwrap();
+    let check = bitsd(&["check", "--config", file.to_str().unwrap()]);
+    let text = String::from_utf8(check.stdout).unwrap();
+    assert!(
+        text.contains("# warning: no location takes the password or token of anna, "),
+        "{text}"
+    );
+    assert!(!text.contains("no location lets in"), "{text}");
 }

@@ -11,8 +11,9 @@ use crate::ring::tls::trust::Vouching;
 use crate::verify;
 use crate::wall_clock;
 
-/// Users whom no location lets in: a slip in a name, or in `allow`.
-pub(super) fn users_of_no_location(config: &Config) -> Option<Finding> {
+/// Users whom no location lets in by what the files hold of them: a slip in a name, or in `allow`.
+/// Some may come in another way.
+pub(super) fn users_of_no_location(config: &Config) -> Vec<Finding> {
     let accounts = &config.accounts.accounts;
     let is_let_in = |scheme, user: &str| {
         let principal = Principal {
@@ -34,18 +35,36 @@ pub(super) fn users_of_no_location(config: &Config) -> Option<Finding> {
         ways.any(|(scheme, _)| is_let_in(*scheme, name))
     };
     let left_out: BTreeSet<_> = all.iter().map(|(_, name)| *name).collect();
-    let left_out: Vec<_> = left_out.into_iter().filter(|name| !is_in(name)).collect();
-    let more = match left_out.len().checked_sub(USERS_NAMED_MAX) {
-        None | Some(0) => String::new(),
-        Some(more) => format!(" and {more} more"),
-    };
-    let named = left_out.iter().take(USERS_NAMED_MAX).copied();
+    let left_out = left_out.into_iter().filter(|name| !is_in(name));
+    // Who comes by these is not in files, or need not be.
+    let others = [Scheme::Certificate, Scheme::Negotiate, Scheme::Proxy];
+    let comes_otherwise = |name: &&str| others.iter().any(|scheme| is_let_in(*scheme, name));
+    let (otherwise, nowhere): (Vec<_>, Vec<_>) = left_out.partition(comes_otherwise);
+    let mut findings = Vec::new();
+    if !nowhere.is_empty() {
+        findings.push(Finding::Doubtful(format!(
+            "no location lets in {}: look at auth and allow, and at how the names are written",
+            some_of(&nowhere)
+        )));
+    }
+    if !otherwise.is_empty() {
+        findings.push(Finding::Doubtful(format!(
+            "no location takes the password or token of {}, only what else may show who it is: look at auth, or take them \
+             out of the files",
+            some_of(&otherwise)
+        )));
+    }
+    findings
+}
+
+/// The first of these names.
+fn some_of(names: &[&str]) -> String {
+    let named = names.iter().take(USERS_NAMED_MAX).copied();
     let named = named.collect::<Vec<_>>().join(", ");
-    (!left_out.is_empty()).then(|| {
-        Finding::Doubtful(format!(
-            "no location lets in {named}{more}: look at auth and allow, and at how the names are written"
-        ))
-    })
+    match names.len().saturating_sub(USERS_NAMED_MAX) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 /// So many users are named; there may be thousands.
