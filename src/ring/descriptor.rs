@@ -1,8 +1,9 @@
 //! The descriptor of an open file, which holds up nobody when it is closed.
 //!
 //! To close a file that was written makes NFS and FUSE send what is left of it to the other machine
-//! and wait for that. A file is closed wherever the last one lets go of it: a connection that ends,
-//! the watchdog, a write of the ring that comes back late.
+//! and wait for that. Whoever closes a big one that has lost its name meanwhile frees it, which
+//! took 0.3 s for 1 GiB on ext4 with `discard`. A file is closed wherever the last one lets go of
+//! it: a connection that ends, the watchdog, a write of the ring that comes back late.
 
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
@@ -61,7 +62,8 @@ mod tests {
     use std::sync::mpsc;
     use std::task::{Context, Waker};
 
-    use super::super::lane::WAITING_MAX;
+    use super::super::freeing::BIG_BYTES_MIN;
+    use super::super::lane::{FREEING_MAX, WAITING_MAX};
     use super::*;
 
     /// An open file, and who hears when it is closed.
@@ -87,6 +89,55 @@ mod tests {
         assert!(is_open(&mut reader), "somebody has it still");
         drop(other);
         assert!(!is_open(&mut reader));
+    }
+
+    /// A client still fetched it when it was replaced, or somebody has removed a part. However many
+    /// wait for the thread that frees.
+    #[test]
+    fn a_big_file_that_has_lost_its_name_is_freed_by_the_second_thread() {
+        use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+        for waiting in [0, FREEING_MAX + 1] {
+            let place = tempfile::tempdir().unwrap();
+            let lane = Rc::new(Lane::new(false));
+            let (release, held) = mpsc::channel::<()>();
+            let (begins, has_begun) = mpsc::channel();
+            let mut context = Context::from_waker(Waker::noop());
+            let mut hangs = pin!(lane.send_long(move || {
+                begins.send(()).unwrap();
+                let _ = held.recv();
+                Ok(())
+            }));
+            assert!(hangs.as_mut().poll(&mut context).is_pending());
+            has_begun.recv().unwrap();
+            let mut calls: Vec<_> = (0..waiting)
+                .map(|_| Box::pin(lane.send_long(|| Ok(()))))
+                .collect();
+            for call in &mut calls {
+                assert!(call.as_mut().poll(&mut context).is_pending());
+            }
+            // A lock is held until the file is closed, and tells so.
+            let open = |name: &str| {
+                let path = place.path().join(name);
+                let file = std::fs::File::create(&path).unwrap();
+                fallocate(&file, FallocateFlags::empty(), 0, BIG_BYTES_MIN).unwrap();
+                flock(&file, FlockOperation::LockExclusive).unwrap();
+                let other = std::fs::File::open(&path).unwrap();
+                (Descriptor::new(file.into(), Rc::clone(&lane)), other)
+            };
+            let now = FlockOperation::NonBlockingLockExclusive;
+            let (named, seen) = open("named");
+            drop(named);
+            flock(&seen, now).expect("it has a name, and is closed at once");
+            let (nameless, seen) = open("nameless");
+            std::fs::remove_file(place.path().join("nameless")).unwrap();
+            drop(nameless);
+            assert!(
+                flock(&seen, now).is_err(),
+                "who frees it has something else to do"
+            );
+            drop(release);
+            flock(&seen, FlockOperation::LockExclusive).unwrap();
+        }
     }
 
     /// However many wait for it.

@@ -29,6 +29,12 @@ const PIECE_BYTES: u64 = 32 << 20;
 /// Between two of them, so that others' calls come first.
 const PIECE_PAUSE: Duration = Duration::from_millis(10);
 
+/// Whether to close a file, if nobody else has it open, frees so much that it is felt.
+pub fn is_big_without_name(file: &OwnedFd) -> bool {
+    let stat = rustix::fs::fstat(file);
+    stat.is_ok_and(|stat| stat.st_nlink == 0 && occupied(&stat) >= BIG_BYTES_MIN)
+}
+
 /// Frees a file without a name from its end on, unless somebody else can still see its bytes.
 pub fn free_in_pieces(file: &OwnedFd) {
     let Ok(stat) = rustix::fs::fstat(file) else {

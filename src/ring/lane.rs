@@ -11,7 +11,7 @@
 //! | bytes that are copied into the page cache | inline while the disk is quick, else by the ring |
 //! | all of these on a disk of another machine (NFS, SMB, FUSE), for ever perhaps | by the lane |
 //! | lists of whole folders | by the lane |
-//! | files that are closed | here; those on another machine by the lane (`descriptor.rs`) |
+//! | files that are closed (`descriptor.rs`) | here; those on another machine by the lane, big ones without a name by its second thread |
 //! | truncation, space that is given back, big files without a name | by its second thread |
 //! | small files on their way to the device | by its third, [`super::write_out`] |
 //!
@@ -29,41 +29,33 @@
 //! for a disk and it has answered none for [`SILENCE`], whoever comes is refused: each connection
 //! waits for one call at the most, so a disk that is slow and answers is waited for.
 
+mod state;
+
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+
+use state::{Counted, Kind, State, push};
 
 use super::helper::Helper;
 use super::write_out::WriteOut;
 use super::{freeing, turn};
 use crate::coarse_clock;
-use crate::vault::disk::millis;
 use crate::vault::gate::Gate;
 
-/// A disk that was quiet for so long is tried by the lane first.
-const QUIET: Duration = Duration::from_secs(1);
 /// An inline call that takes longer held up the whole shard, and so did several that are slow and
 /// together took longer.
 pub const PATIENCE: Duration = Duration::from_millis(5);
-/// A call that takes longer waits for the disk.
-const SLOW: Duration = Duration::from_millis(1);
-/// Slow calls count together for so long.
-const MOMENT: Duration = Duration::from_millis(20);
-/// How many calls go by the lane after such a one.
-const PENALTY_CALLS: u32 = 64;
 /// So many calls may wait for a disk that does not answer.
 pub const WAITING_MAX: usize = 256;
 /// A disk does not answer when it has answered none of them for so long.
 pub const SILENCE: Duration = Duration::from_secs(2);
 /// So many files may wait to be freed; each is an open descriptor.
 pub const FREEING_MAX: usize = 16;
-/// A file that was freed in one go is felt when its transaction ends: ext4 ends one every five
-/// seconds.
-const TRANSACTION: Duration = Duration::from_secs(6);
 
 /// The lane of one disk in one shard.
 pub struct Lane {
@@ -75,132 +67,6 @@ pub struct Lane {
     write_out: WriteOut,
     /// Whoever finds out whether a disk that was quiet takes anything.
     waking: Gate,
-}
-
-/// What the shard and its helpers know of the disk.
-#[derive(Default)]
-struct State {
-    /// Calls that wait for the helper, or are under way there.
-    pending: AtomicUsize,
-    /// Files that are being freed.
-    freeing: AtomicUsize,
-    /// Calls that still go by the lane because one took too long.
-    penalty: AtomicU32,
-    /// When slow calls began to count together, in milliseconds of the coarse clock, and what they
-    /// have taken.
-    slow_since: AtomicU64,
-    slow_us: AtomicU64,
-    /// When the disk last answered a call, or began to be asked, in milliseconds of the coarse
-    /// clock.
-    answered_at: AtomicU64,
-    /// Until then the disk is not taken for quick, in milliseconds of the coarse clock; 0 is never.
-    busy_until: AtomicU64,
-    /// When a call that writes last came back, in milliseconds of the coarse clock.
-    written_at: AtomicU64,
-    /// Files that are to be closed before the next call by the lane: as many as were open, since it
-    /// opens no other one before. Locked for a moment only, and by nobody who closes.
-    to_close: Mutex<Vec<OwnedFd>>,
-}
-
-/// What a call does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// It looks at something, or opens it.
-    Looks,
-    /// It changes something.
-    Writes,
-}
-
-impl State {
-    /// A call took so long. Many clients may each make one that is slow, and not slow enough.
-    fn note(&self, took: Duration) {
-        if took >= SLOW {
-            self.note_slow(coarse_clock::ms(), took);
-        }
-    }
-
-    fn note_slow(&self, now: u64, took: Duration) {
-        let since = self.slow_since.load(Ordering::Relaxed);
-        let mut spent = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        if now.saturating_sub(since) < millis(MOMENT) {
-            spent = spent.saturating_add(self.slow_us.load(Ordering::Relaxed));
-        } else {
-            self.slow_since.store(now, Ordering::Relaxed);
-        }
-        self.slow_us.store(spent, Ordering::Relaxed);
-        if Duration::from_micros(spent) > PATIENCE {
-            self.penalty.store(PENALTY_CALLS, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether another call may wait.
-    fn admits(&self, now: u64) -> bool {
-        self.pending.load(Ordering::Relaxed) < WAITING_MAX
-            || now.saturating_sub(self.answered_at.load(Ordering::Relaxed)) < millis(SILENCE)
-    }
-
-    fn note_end(&self, kind: Kind) {
-        if kind == Kind::Writes {
-            (self.written_at).store(coarse_clock::ms(), Ordering::Relaxed);
-        }
-    }
-
-    /// Whether the disk has taken something a moment ago.
-    fn is_awake(&self, now: u64) -> bool {
-        now.saturating_sub(self.written_at.load(Ordering::Relaxed)) < millis(QUIET)
-    }
-
-    fn will_close(&self, file: OwnedFd) {
-        let mut to_close = self.to_close.lock().unwrap_or_else(PoisonError::into_inner);
-        to_close.push(file);
-    }
-
-    /// Closes what is to be closed.
-    fn close_files(&self) {
-        let mut to_close = self.to_close.lock().unwrap_or_else(PoisonError::into_inner);
-        let files = std::mem::take(&mut *to_close);
-        drop(to_close);
-        drop(files);
-    }
-
-    fn note_answer(&self) {
-        self.answered_at
-            .store(coarse_clock::ms(), Ordering::Relaxed);
-    }
-
-    fn is_quick(&self) -> bool {
-        if self.pending.load(Ordering::Relaxed) + self.freeing.load(Ordering::Relaxed) > 0 {
-            return false;
-        }
-        match self.busy_until.load(Ordering::Relaxed) {
-            0 => {}
-            until if coarse_clock::ms() < until => return false,
-            _ => self.busy_until.store(0, Ordering::Relaxed),
-        }
-        match self.penalty.load(Ordering::Relaxed) {
-            0 => true,
-            left => {
-                self.penalty.store(left - 1, Ordering::Relaxed);
-                false
-            }
-        }
-    }
-}
-
-/// One of a counted thing, however it ends.
-struct Counted<F: Fn(&State) -> &AtomicUsize>(Arc<State>, F);
-
-impl<F: Fn(&State) -> &AtomicUsize> Counted<F> {
-    fn new(state: &Arc<State>, of: F) -> Self {
-        of(state).fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(state), of)
-    }
-}
-
-impl<F: Fn(&State) -> &AtomicUsize> Drop for Counted<F> {
-    fn drop(&mut self) {
-        (self.1)(&self.0).fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Lane {
@@ -392,17 +258,35 @@ impl Lane {
         self.calls.run(timed).await
     }
 
-    /// Closes a file that nobody has open any more. That may wait for another machine, and then it
-    /// is done by the lane.
+    /// Closes a file that nobody here has open any more. That may wait for another machine, and
+    /// then it is done by the lane. A big one that has lost its name meanwhile (it was replaced
+    /// while a client fetched it, or somebody has removed it) may be freed by that, which is for
+    /// the second thread.
     pub fn close_file(&self, file: OwnedFd) {
         if !self.is_remote {
-            return drop(file);
+            if freeing::is_big_without_name(&file) {
+                return self.free_later(file);
+            }
+            let ((), took) = timed("closing a file", || drop(file));
+            return self.state.note(took);
         }
-        self.state.will_close(file);
+        push(&self.state.to_close, file);
         let state = Arc::clone(&self.state);
         // Where there is no room for it, those that wait do it.
         self.calls
             .begin_if_room(Box::new(move || state.close_files()));
+    }
+
+    fn free_later(&self, file: OwnedFd) {
+        push(&self.state.to_free, file);
+        let freeing = Counted::new(&self.state, |state: &State| &state.freeing);
+        let state = Arc::clone(&self.state);
+        let free = move || {
+            state.free_files();
+            drop(freeing);
+        };
+        // Where there is no room for it, those that wait do it.
+        self.freeing.begin_if_room(Box::new(free));
     }
 
     /// Runs what takes its time by the second thread of the lane.
@@ -414,8 +298,10 @@ impl Lane {
         call: impl FnOnce() -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let freeing = Counted::new(&self.state, |state: &State| &state.freeing);
+        let state = Arc::clone(&self.state);
         let counted = move || {
             let result = call();
+            state.free_files();
             drop(freeing);
             result
         };
@@ -434,9 +320,12 @@ impl Lane {
     /// closes it. Returns when the file has its place in the queue.
     pub async fn free(&self, file: OwnedFd) {
         let freeing = Counted::new(&self.state, |state: &State| &state.freeing);
+        let state = Arc::clone(&self.state);
         let free = move || {
             freeing::free_in_pieces(&file);
-            drop((file, freeing));
+            drop(file);
+            state.free_files();
+            drop(freeing);
         };
         self.freeing.begin(Box::new(free)).await;
     }
@@ -447,9 +336,8 @@ impl Lane {
         let freeing = Counted::new(&self.state, |state: &State| &state.freeing);
         let state = Arc::clone(&self.state);
         let close = move || {
-            drop(file);
-            let until = coarse_clock::ms().saturating_add(millis(TRANSACTION));
-            state.busy_until.store(until, Ordering::Relaxed);
+            state.close_freed(file);
+            state.free_files();
             drop(freeing);
         };
         self.freeing.begin(Box::new(close)).await;
@@ -492,7 +380,9 @@ pub fn timed<T>(what: &'static str, call: impl FnOnce() -> T) -> (T, Duration) {
 
 #[cfg(test)]
 mod tests {
+    use super::state::{MOMENT, PENALTY_CALLS, QUIET, SLOW};
     use super::*;
+    use crate::vault::disk::millis;
     use std::thread;
 
     fn on_a_shard<T>(test: impl Future<Output = T>) -> T {
