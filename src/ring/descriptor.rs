@@ -122,21 +122,31 @@ mod tests {
                 fallocate(&file, FallocateFlags::empty(), 0, BIG_BYTES_MIN).unwrap();
                 flock(&file, FlockOperation::LockExclusive).unwrap();
                 let other = std::fs::File::open(&path).unwrap();
-                (Descriptor::new(file.into(), Rc::clone(&lane)), other)
+                (OwnedFd::from(file), other)
             };
+            let descriptor = |file| Descriptor::new(file, Rc::clone(&lane));
             let now = FlockOperation::NonBlockingLockExclusive;
             let (named, seen) = open("named");
-            drop(named);
+            drop(descriptor(named));
             flock(&seen, now).expect("it has a name, and is closed at once");
             let (nameless, seen) = open("nameless");
             std::fs::remove_file(place.path().join("nameless")).unwrap();
-            drop(nameless);
+            drop(descriptor(nameless));
+            // The same where whoever has removed it waits no more.
+            let (removed, seen_removed) = open("removed");
+            std::fs::remove_file(place.path().join("removed")).unwrap();
+            let mut free = Box::pin(lane.free(removed));
+            assert_eq!(free.as_mut().poll(&mut context).is_ready(), waiting == 0);
+            drop(free);
             assert!(
-                flock(&seen, now).is_err(),
+                [&seen, &seen_removed]
+                    .iter()
+                    .all(|seen| flock(seen, now).is_err()),
                 "who frees it has something else to do"
             );
             drop(release);
             flock(&seen, FlockOperation::LockExclusive).unwrap();
+            flock(&seen_removed, FlockOperation::LockExclusive).unwrap();
         }
     }
 

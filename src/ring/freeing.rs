@@ -36,12 +36,13 @@ pub fn is_big_without_name(file: &OwnedFd) -> bool {
 }
 
 /// Frees a file without a name from its end on, unless somebody else can still see its bytes.
-pub fn free_in_pieces(file: &OwnedFd) {
+/// Returns whether that is done; whatever is left goes with the last who closes it.
+pub fn free_in_pieces(file: &OwnedFd) -> bool {
     let Ok(stat) = rustix::fs::fstat(file) else {
-        return;
+        return false;
     };
     if stat.st_nlink > 0 || !has_nobody_else(file) {
-        return;
+        return false;
     }
     let length = u64::try_from(stat.st_size).unwrap_or(0);
     let mut end = length.max(occupied(&stat));
@@ -51,12 +52,12 @@ pub fn free_in_pieces(file: &OwnedFd) {
     }
     while end > 0 {
         end = end.saturating_sub(PIECE_BYTES);
-        // Whatever is left goes when the file is closed.
         if rustix::fs::ftruncate(file, end).is_err() || rustix::fs::fsync(file).is_err() {
-            return;
+            return false;
         }
         thread::sleep(PIECE_PAUSE);
     }
+    true
 }
 
 /// Whether nobody else has the file open: an application that was told of it may read it still. The
@@ -102,7 +103,7 @@ mod tests {
         let file = big_file(&place);
         let held = file.metadata().unwrap().blocks();
         let ours = OwnedFd::from(file);
-        free_in_pieces(&ours);
+        assert!(!free_in_pieces(&ours));
         assert_eq!(
             fs::File::from(ours.try_clone().unwrap())
                 .metadata()
@@ -112,7 +113,7 @@ mod tests {
             "it has a name"
         );
         fs::remove_file(place.path().join("part")).unwrap();
-        free_in_pieces(&ours);
+        assert!(free_in_pieces(&ours));
         let after = fs::File::from(ours).metadata().unwrap();
         assert_eq!((after.len(), after.blocks()), (0, 0));
     }
@@ -123,7 +124,7 @@ mod tests {
         let ours = OwnedFd::from(big_file(&place));
         let reader = fs::File::open(place.path().join("part")).unwrap();
         fs::remove_file(place.path().join("part")).unwrap();
-        free_in_pieces(&ours);
+        assert!(!free_in_pieces(&ours));
         let mut bytes = [0; 8192];
         reader.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(bytes, [7; 8192]);
@@ -133,7 +134,7 @@ mod tests {
         let (part, copy) = (place.path().join("part"), other.path().join("copy"));
         fs::hard_link(&part, &copy).unwrap();
         fs::remove_file(&part).unwrap();
-        free_in_pieces(&ours);
+        assert!(!free_in_pieces(&ours));
         assert_eq!(fs::read(&copy).unwrap(), [7; 8192]);
     }
 }

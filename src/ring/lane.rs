@@ -265,7 +265,8 @@ impl Lane {
     pub fn close_file(&self, file: OwnedFd) {
         if !self.is_remote {
             if freeing::is_big_without_name(&file) {
-                return self.free_later(file);
+                // Where there is no room for it, those that wait do it.
+                return self.freeing.begin_if_room(self.will_free(file));
             }
             let ((), took) = timed("closing a file", || drop(file));
             return self.state.note(took);
@@ -277,16 +278,15 @@ impl Lane {
             .begin_if_room(Box::new(move || state.close_files()));
     }
 
-    fn free_later(&self, file: OwnedFd) {
+    /// Notes that a file is to be freed; the second thread does what is returned.
+    fn will_free(&self, file: OwnedFd) -> Box<dyn FnOnce() + Send> {
         push(&self.state.to_free, file);
         let freeing = Counted::new(&self.state, |state: &State| &state.freeing);
         let state = Arc::clone(&self.state);
-        let free = move || {
+        Box::new(move || {
             state.free_files();
             drop(freeing);
-        };
-        // Where there is no room for it, those that wait do it.
-        self.freeing.begin_if_room(Box::new(free));
+        })
     }
 
     /// Runs what takes its time by the second thread of the lane.
@@ -316,31 +316,12 @@ impl Lane {
         self.write_out.ask(file).await
     }
 
-    /// Frees the space of a file of ours that was open when it lost its name, piece by piece, and
-    /// closes it. Returns when the file has its place in the queue.
+    /// Closes what holds a big file that has lost its name, and frees it so: ours piece by piece,
+    /// what others have made in one go. Returns when it has its place in the queue; it is freed
+    /// also where nobody waits for that.
     pub async fn free(&self, file: OwnedFd) {
-        let freeing = Counted::new(&self.state, |state: &State| &state.freeing);
-        let state = Arc::clone(&self.state);
-        let free = move || {
-            freeing::free_in_pieces(&file);
-            drop(file);
-            state.free_files();
-            drop(freeing);
-        };
-        self.freeing.begin(Box::new(free)).await;
-    }
-
-    /// Closes what holds a big file of others that lost its name; what is freed with it is freed in
-    /// one go.
-    pub async fn close(&self, file: OwnedFd) {
-        let freeing = Counted::new(&self.state, |state: &State| &state.freeing);
-        let state = Arc::clone(&self.state);
-        let close = move || {
-            state.close_freed(file);
-            state.free_files();
-            drop(freeing);
-        };
-        self.freeing.begin(Box::new(close)).await;
+        let job = self.will_free(file);
+        self.freeing.begin(job).await;
     }
 }
 

@@ -109,7 +109,7 @@ pub async fn publish(
         }
     };
     if let Some(replaced) = moved.replaced {
-        Box::pin(lane.close(replaced)).await;
+        Box::pin(lane.free(replaced)).await;
     }
     Ok(RingPublished {
         folder: moved.to,

@@ -107,16 +107,13 @@ impl State {
     /// Frees what is to be freed: ours in pieces, what others have made in one go.
     pub(super) fn free_files(&self) {
         for file in take(&self.to_free) {
-            freeing::free_in_pieces(&file);
-            self.close_freed(file);
+            let is_freed = freeing::free_in_pieces(&file);
+            drop(file);
+            if !is_freed {
+                let until = coarse_clock::ms().saturating_add(millis(TRANSACTION));
+                self.busy_until.store(until, Ordering::Relaxed);
+            }
         }
-    }
-
-    /// Closes what holds a big file that lost its name.
-    pub(super) fn close_freed(&self, file: OwnedFd) {
-        drop(file);
-        let until = coarse_clock::ms().saturating_add(millis(TRANSACTION));
-        self.busy_until.store(until, Ordering::Relaxed);
     }
 
     pub(super) fn note_answer(&self) {
