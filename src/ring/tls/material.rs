@@ -81,7 +81,7 @@ impl Material {
         let mut known = Vec::new();
         // Certificates that no listener shows are checked as well: somebody means to use them.
         for certificate in &config.certificates {
-            let pair = read_pair(certificate, &provider)?;
+            let (pair, behind) = read_pair(certificate, &provider)?;
             let (not_before_s, not_after_s) = pair.valid_s;
             if not_after_s <= now_s {
                 let days = (now_s - not_after_s) / DAY_S;
@@ -93,14 +93,14 @@ impl Material {
                 let chain = certificate.chain.clone();
                 return Err(BadMaterial::NotYet(chain, not_before_s));
             }
-            let is_alone = pair.behind.as_ref().is_some_and(Behind::is_alone);
+            let is_alone = behind.as_ref().is_some_and(Behind::is_alone);
             let had_company = |then: &KnownCertificate| {
                 then.is_shortened || then.behind.as_ref().is_some_and(|behind| behind.is_any)
             };
             known.push(KnownCertificate {
                 chain: certificate.chain.clone(),
                 is_shortened: is_alone && then.is_some_and(had_company),
-                behind: pair.behind.clone(),
+                behind,
                 kind: pair.kind,
                 names: pair.names.iter().cloned().collect(),
                 not_after_s,
@@ -335,7 +335,11 @@ fn ticketer() -> Result<Arc<dyn ProducesTickets>, BadMaterial> {
     ring::Ticketer::new().map_err(BadMaterial::Rustls)
 }
 
-fn read_pair(certificate: &Certificate, provider: &CryptoProvider) -> Result<Pair, BadMaterial> {
+/// A certificate with its key, and the rest of its chain, if that can be understood.
+fn read_pair(
+    certificate: &Certificate,
+    provider: &CryptoProvider,
+) -> Result<(Pair, Option<Behind>), BadMaterial> {
     let chain = read_hidden(&certificate.chain)?.certificates()?;
     let key = read_hidden(&certificate.key)?.key()?;
     let key = (provider.key_provider.load_private_key(key))
@@ -349,7 +353,8 @@ fn read_pair(certificate: &Certificate, provider: &CryptoProvider) -> Result<Pai
         }
         Err(_) => return Err(not_x509()),
     }
-    Pair::new(key, provider).map_err(|_| not_x509())
+    let behind = Behind::read(&key.cert, provider);
+    Ok((Pair::new(key).map_err(|_| not_x509())?, behind))
 }
 
 /// Reads a file. A key in it that all accounts can read is no secret.

@@ -11,7 +11,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::verify_server_name;
-use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -23,7 +22,6 @@ use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::ext::pkix::ExtendedKeyUsage;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use super::behind::Behind;
 use crate::auth::alternative_names::{self, AlternativeName};
 
 thread_local! {
@@ -72,8 +70,6 @@ pub struct Pair {
     pub names: BTreeSet<String>,
     /// Whether it may be used by servers (RFC 5280 4.2.1.12). If it says nothing of that, it may.
     pub is_for_servers: bool,
-    /// The rest of its chain, if that can be understood.
-    pub behind: Option<Behind>,
     /// From when, and until when, it is valid: seconds since 1970.
     pub valid_s: (u64, u64),
 }
@@ -87,7 +83,7 @@ impl Pair {
     ///
     /// # Errors
     /// [`NotX509`]
-    pub fn new(key: CertifiedKey, provider: &CryptoProvider) -> Result<Self, NotX509> {
+    pub fn new(key: CertifiedKey) -> Result<Self, NotX509> {
         let kind = match key.key.algorithm() {
             SignatureAlgorithm::RSA => KeyKind::Rsa,
             SignatureAlgorithm::ECDSA => KeyKind::Ecdsa,
@@ -113,7 +109,6 @@ impl Pair {
         Ok(Self {
             kind,
             names,
-            behind: Behind::read(&key.cert, provider),
             is_for_servers,
             digest: digest.finalize().into(),
             end_point: end_point(own, &certificate).into(),
