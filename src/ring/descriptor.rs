@@ -57,8 +57,8 @@ impl Drop for Descriptor {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{ErrorKind, PipeReader, Read as _};
-    use std::pin::pin;
+    use std::io::{self, ErrorKind, PipeReader, Read as _};
+    use std::pin::Pin;
     use std::sync::mpsc;
     use std::task::{Context, Waker};
 
@@ -81,6 +81,36 @@ mod tests {
         }
     }
 
+    type Job = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
+    fn is_pending<F: Future>(future: &mut Pin<Box<F>>) -> bool {
+        let mut context = Context::from_waker(Waker::noop());
+        future.as_mut().poll(&mut context).is_pending()
+    }
+
+    /// Gives a thread a job that lasts until it is told, and as many more that wait for it.
+    fn hold_up<F: Future<Output = io::Result<()>>>(
+        waiting: usize,
+        give: impl Fn(Job) -> F,
+    ) -> (mpsc::Sender<()>, Vec<Pin<Box<F>>>) {
+        let (release, held) = mpsc::channel::<()>();
+        let (begins, has_begun) = mpsc::channel();
+        let mut first = Box::pin(give(Box::new(move || {
+            begins.send(()).unwrap();
+            let _ = held.recv();
+            Ok(())
+        })));
+        assert!(is_pending(&mut first));
+        has_begun.recv().unwrap();
+        let mut calls = vec![first];
+        for _ in 0..waiting {
+            let mut call = Box::pin(give(Box::new(|| Ok(()))));
+            assert!(is_pending(&mut call));
+            calls.push(call);
+        }
+        (release, calls)
+    }
+
     #[test]
     fn what_is_here_is_closed_at_once() {
         let (file, mut reader) = open(&Rc::new(Lane::new(false)));
@@ -99,22 +129,7 @@ mod tests {
         for waiting in [0, FREEING_MAX + 1] {
             let place = tempfile::tempdir().unwrap();
             let lane = Rc::new(Lane::new(false));
-            let (release, held) = mpsc::channel::<()>();
-            let (begins, has_begun) = mpsc::channel();
-            let mut context = Context::from_waker(Waker::noop());
-            let mut hangs = pin!(lane.send_long(move || {
-                begins.send(()).unwrap();
-                let _ = held.recv();
-                Ok(())
-            }));
-            assert!(hangs.as_mut().poll(&mut context).is_pending());
-            has_begun.recv().unwrap();
-            let mut calls: Vec<_> = (0..waiting)
-                .map(|_| Box::pin(lane.send_long(|| Ok(()))))
-                .collect();
-            for call in &mut calls {
-                assert!(call.as_mut().poll(&mut context).is_pending());
-            }
+            let (release, _calls) = hold_up(waiting, |job| lane.send_long(job));
             // A lock is held until the file is closed, and tells so.
             let open = |name: &str| {
                 let path = place.path().join(name);
@@ -136,7 +151,7 @@ mod tests {
             let (removed, seen_removed) = open("removed");
             std::fs::remove_file(place.path().join("removed")).unwrap();
             let mut free = Box::pin(lane.free(removed));
-            assert_eq!(free.as_mut().poll(&mut context).is_ready(), waiting == 0);
+            assert_eq!(is_pending(&mut free), waiting > 0);
             drop(free);
             assert!(
                 [&seen, &seen_removed]
@@ -155,22 +170,7 @@ mod tests {
     fn what_is_on_another_machine_is_closed_by_its_lane() {
         for waiting in [0, WAITING_MAX + 1] {
             let lane = Rc::new(Lane::new(true));
-            let (release, held) = mpsc::channel::<()>();
-            let (begins, has_begun) = mpsc::channel();
-            let mut context = Context::from_waker(Waker::noop());
-            let mut hangs = pin!(lane.send(move || {
-                begins.send(()).unwrap();
-                let _ = held.recv();
-                Ok(())
-            }));
-            assert!(hangs.as_mut().poll(&mut context).is_pending());
-            has_begun.recv().unwrap();
-            let mut calls: Vec<_> = (0..waiting)
-                .map(|_| Box::pin(lane.send(|| Ok(()))))
-                .collect();
-            for call in &mut calls {
-                assert!(call.as_mut().poll(&mut context).is_pending());
-            }
+            let (release, _calls) = hold_up(waiting, |job| lane.send(job));
             let (file, mut reader) = open(&lane);
             drop(file);
             assert!(is_open(&mut reader), "the other machine does not answer");
