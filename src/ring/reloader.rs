@@ -408,13 +408,13 @@ pub fn open(grounds: &[Arc<Ground>]) -> Result<Vec<(usize, Arc<Ground>, OwnedFd)
     grounds.iter().enumerate().map(open).collect()
 }
 
-/// The settings were read; whether that went well.
 /// From now on these are the settings that hold.
 fn show(shown: &Mutex<Arc<Config>>, config: &Arc<Config>) {
     let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
     *shown = Arc::clone(config);
 }
 
+/// The settings were read; whether that went well.
 fn note(metrics: &Metrics, is_good: bool) {
     metrics.is_reloaded.set(u64::from(is_good));
     if is_good {
