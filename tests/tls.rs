@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -19,7 +19,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use support::client::{Client, fragment};
-use support::raw::Raw;
+use support::raw::{Raw, Response};
 use support::server::Server;
 use support::tls::{Authority, Pair, listener};
 use support::{skip, wait_until};
@@ -33,6 +33,35 @@ fn start(lines: &str) -> (Server, Arc<ClientConfig>, Authority) {
     let server = Server::with(listener(lines, &[&pair]));
     let trust = authority.trusting();
     (server, trust, authority)
+}
+
+/// What `bitsd check` says of settings with these lines of a listener, and whether they are good.
+fn check(folder: &Authority, lines: &str, pair: &Pair) -> (bool, String) {
+    let file = folder.file("settings.toml");
+    let root = format!("root = {:?}\n", folder.file(""));
+    fs::write(&file, root + &listener(lines, &[pair]).file).unwrap();
+    let check = Command::new(env!("CARGO_BIN_EXE_bitsd"))
+        .args(["check", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(check.stdout).unwrap();
+    (check.status.success(), said)
+}
+
+/// What a client hears that asks whether the server is there. By TLS 1.3 it is through before the
+/// server has looked at its certificate.
+fn ping_as(server: &Server, client: &Arc<ClientConfig>) -> io::Result<Option<Response>> {
+    let mut raw = Raw::try_secure(server.secure(), client, "localhost")?;
+    raw.try_send(
+        "BITS_POST /a HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n",
+    )?;
+    raw.try_receive()
+}
+
+/// Whether a client gets an answer.
+fn is_let_in(server: &Server, client: &Arc<ClientConfig>) -> bool {
+    matches!(ping_as(server, client), Ok(Some(answer)) if answer.status == 200)
 }
 
 #[test]
@@ -381,17 +410,7 @@ fn check_tells_of_certificates_what_a_start_would_find() {
         params.not_after = std::time::SystemTime::now().into();
         params.not_after += std::time::Duration::from_secs(5 * 86_400);
     });
-    let file = authority.file("settings.toml");
-    let check = |pair: &Pair| {
-        let root = format!("root = {:?}\n", authority.file(""));
-        fs::write(&file, root + &listener("", &[pair]).file).unwrap();
-        let check = Command::new(env!("CARGO_BIN_EXE_bitsd"))
-            .args(["check", "--config"])
-            .arg(&file)
-            .output()
-            .unwrap();
-        String::from_utf8(check.stdout).unwrap()
-    };
+    let check = |pair: &Pair| check(&authority, "", pair).1;
     let text = check(&soon);
     assert!(
         text.contains("an ECDSA certificate for a.example, b.example, until"),
@@ -460,14 +479,7 @@ fn clients_without_a_good_certificate_do_not_get_in_where_one_is_asked_for() {
     let crl = authority.revoke("revoked.crl", &[13]);
     let lines = format!("client_ca = {:?}\nclient_crl = {crl:?}", authority.ca());
     let server = Server::with(listener(&lines, &[&pair]));
-    let try_as = |config: ClientConfig| {
-        let raw = Raw::try_secure(server.secure(), &Arc::new(config), "localhost");
-        // By TLS 1.3 the client is through before the server has looked at its certificate.
-        raw.and_then(|mut raw| {
-            raw.try_send("BITS_POST /a HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n")?;
-            raw.try_receive()
-        })
-    };
+    let try_as = |config: ClientConfig| ping_as(&server, &Arc::new(config));
     let good = authority.client("good", "machine 7", 7);
     let builder = authority.builder(Some(&good));
     assert_eq!(try_as(builder).unwrap().unwrap().status, 200);
@@ -680,18 +692,7 @@ fn check_tells_who_vouches_for_clients_until_when_and_who_would_be_shut_out() {
     let pair = authority.server("server", &["localhost"]);
     let check_pair = |pair: &Pair, ca: &Path, crl: &Path| {
         let lines = format!("client_ca = {ca:?}\nclient_crl = {crl:?}");
-        let file = authority.file("settings.toml");
-        let root = format!("root = {:?}\n", authority.file(""));
-        fs::write(&file, root + &listener(&lines, &[pair]).file).unwrap();
-        let check = Command::new(env!("CARGO_BIN_EXE_bitsd"))
-            .args(["check", "--config"])
-            .arg(&file)
-            .output()
-            .unwrap();
-        (
-            check.status.success(),
-            String::from_utf8(check.stdout).unwrap(),
-        )
+        check(&authority, &lines, pair)
     };
     let ca = authority.ca();
     let expect = |ca: &Path, crl: &Path, is_good: bool, says: &str| {
@@ -774,20 +775,6 @@ fn check_tells_who_vouches_for_clients_until_when_and_who_would_be_shut_out() {
     );
 }
 
-/// What `bitsd check` says of settings with these lines of a listener, and whether they are good.
-fn check(folder: &Authority, lines: &str, pair: &Pair) -> (bool, String) {
-    let file = folder.file("settings.toml");
-    let root = format!("root = {:?}\n", folder.file(""));
-    fs::write(&file, root + &listener(lines, &[pair]).file).unwrap();
-    let check = Command::new(env!("CARGO_BIN_EXE_bitsd"))
-        .args(["check", "--config"])
-        .arg(&file)
-        .output()
-        .unwrap();
-    let said = String::from_utf8(check.stdout).unwrap();
-    (check.status.success(), said)
-}
-
 /// Both, one behind the other, without the line break between them.
 fn glued(first: &Path, second: &Path) -> String {
     let texts = [first, second].map(|path| fs::read_to_string(path).unwrap());
@@ -837,16 +824,6 @@ fn files_of_which_a_part_would_be_passed_over_are_refused() {
     server.reload(&server.settings().file);
     server.wait_for_log("something stands behind it");
     assert!(!is_let_in(&server, &revoked));
-}
-
-/// Whether a client gets an answer.
-fn is_let_in(server: &Server, client: &Arc<ClientConfig>) -> bool {
-    let raw = Raw::try_secure(server.secure(), client, "localhost");
-    let answer = raw.and_then(|mut raw| {
-        raw.try_send("BITS_POST /a HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n")?;
-        raw.try_receive()
-    });
-    matches!(answer, Ok(Some(answer)) if answer.status == 200)
 }
 
 /// As AD CS renews an authority: `CA.crl` and `CA(1).crl` are of one name and two keys.
