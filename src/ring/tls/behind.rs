@@ -6,7 +6,7 @@ use rustls::pki_types::CertificateDer;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
-use super::doubt::{DAY_S, OfChain, SOON};
+use super::doubt::{Age, OfChain};
 use super::signed::SignedX509;
 use super::trust::{seconds, words};
 
@@ -27,7 +27,7 @@ pub struct Behind {
 #[derive(Clone, Debug)]
 pub struct OnTheWay {
     /// Its name.
-    pub subject: String,
+    subject: String,
     /// From when it is valid, in seconds since 1970.
     pub not_before_s: u64,
     /// When it expires, in seconds since 1970.
@@ -51,10 +51,12 @@ impl Behind {
         let mut way = Vec::new();
         let mut signed = vec![(first, own)];
         while let Some((der, certificate)) = signed.pop() {
+            let Some(one) = SignedX509::read(der) else {
+                continue;
+            };
             let issuer = certificate.tbs_certificate().issuer();
-            let has_signed = |other: &mut (&CertificateDer<'_>, Certificate)| {
-                other.1.tbs_certificate().subject() == issuer
-                    && SignedX509::read(der).is_some_and(|one| one.may_be_by(&other.1, provider))
+            let has_signed = |(_, other): &mut (&CertificateDer<'_>, Certificate)| {
+                other.tbs_certificate().subject() == issuer && one.may_be_by(other, provider)
             };
             let found: Vec<_> = left.extract_if(.., has_signed).collect();
             way.extend(found.iter().map(|(_, found)| OnTheWay::of(found)));
@@ -67,9 +69,7 @@ impl Behind {
             way,
         })
     }
-}
 
-impl Behind {
     /// Whether the first one stands alone, and cannot vouch for itself.
     pub fn is_alone(&self) -> bool {
         self.is_signed_by_other && !self.is_any
@@ -84,24 +84,15 @@ impl Behind {
         if self.is_signed_by_other && self.is_any && self.way.is_empty() {
             doubts.push(OfChain::Broken(self.issuer.clone()));
         }
-        doubts.extend(self.way.iter().filter_map(|one| one.doubt(now_s)));
+        doubts.extend(self.way.iter().filter_map(|one| {
+            let age = Age::of(one.not_before_s, one.not_after_s, now_s)?;
+            Some(OfChain::Aged(one.subject.clone(), age))
+        }));
         doubts
     }
 }
 
 impl OnTheWay {
-    fn doubt(&self, now_s: u64) -> Option<OfChain> {
-        let subject = self.subject.clone();
-        match self.not_after_s.saturating_sub(now_s) {
-            0 => Some(OfChain::Expired(subject)),
-            _ if now_s < self.not_before_s => Some(OfChain::NotYet(subject)),
-            left_s if left_s < SOON.as_secs() => {
-                Some(OfChain::ExpiresSoon(subject, left_s / DAY_S))
-            }
-            _ => None,
-        }
-    }
-
     fn of(certificate: &Certificate) -> Self {
         let content = certificate.tbs_certificate();
         let validity = content.validity();

@@ -11,25 +11,39 @@ pub const SOON: Duration = Duration::from_secs(30 * DAY_S);
 /// Seconds of a day.
 pub const DAY_S: u64 = 86_400;
 
+/// Why a certificate does not hold, or not for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// It has expired.
+    Expired,
+    /// It is not valid yet.
+    NotYet,
+    /// It expires in so many days.
+    ExpiresSoon(u64),
+}
+
+impl Age {
+    /// Of one that is valid from the one moment to the other; all in seconds since 1970.
+    pub fn of(not_before_s: u64, not_after_s: u64, now_s: u64) -> Option<Self> {
+        match not_after_s.saturating_sub(now_s) {
+            0 => Some(Self::Expired),
+            _ if now_s < not_before_s => Some(Self::NotYet),
+            left_s if left_s < SOON.as_secs() => Some(Self::ExpiresSoon(left_s / DAY_S)),
+            _ => None,
+        }
+    }
+}
+
 /// Something that works, but that an administrator should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// A certificate expires soon.
-    ExpiresSoon {
+    /// A certificate does not hold, or not for long; one that has expired has done so since it was
+    /// read.
+    Aged {
         /// Its file.
         chain: PathBuf,
-        /// Whole days that are left.
-        days: u64,
-    },
-    /// A certificate has expired since it was read.
-    Expired {
-        /// Its file.
-        chain: PathBuf,
-    },
-    /// A certificate is not valid yet.
-    NotYet {
-        /// Its file.
-        chain: PathBuf,
+        /// What is to be known.
+        age: Age,
     },
     /// There is no name in a certificate.
     Nameless {
@@ -71,12 +85,8 @@ pub enum OfChain {
     Broken(String),
     /// None stands there any more; this one, which has signed the first, did before a reload.
     Shortened(String),
-    /// This one expires in so many days.
-    ExpiresSoon(String, u64),
-    /// This one has expired.
-    Expired(String),
-    /// This one is not valid yet.
-    NotYet(String),
+    /// This one does not hold, or not for long.
+    Aged(String, Age),
 }
 
 /// What is to be known of an authority that vouches for clients, or of its list of revocations.
@@ -101,23 +111,27 @@ pub enum OfTrust {
 impl fmt::Display for Doubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ExpiresSoon { chain, days } => {
-                let (chain, days) = (chain.display(), days_in_words(*days, "from now"));
-                write!(
-                    f,
-                    "the certificate {chain} expires {days}: renew it, then `systemctl reload bitsd`"
-                )
+            Self::Aged { chain, age } => {
+                let chain = chain.display();
+                match age {
+                    Age::ExpiresSoon(days) => {
+                        let days = days_in_words(*days, "from now");
+                        write!(
+                            f,
+                            "the certificate {chain} expires {days}: renew it, then `systemctl reload bitsd`"
+                        )
+                    }
+                    Age::Expired => write!(
+                        f,
+                        "the certificate {chain} has expired, and clients refuse it: renew it, then `systemctl reload \
+                         bitsd`"
+                    ),
+                    Age::NotYet => write!(
+                        f,
+                        "the certificate {chain} is not valid yet, and clients refuse it: look at the clock of this machine"
+                    ),
+                }
             }
-            Self::Expired { chain } => write!(
-                f,
-                "the certificate {} has expired, and clients refuse it: renew it, then `systemctl reload bitsd`",
-                chain.display()
-            ),
-            Self::NotYet { chain } => write!(
-                f,
-                "the certificate {} is not valid yet, and clients refuse it: look at the clock of this machine",
-                chain.display()
-            ),
             Self::Nameless { chain } => write!(
                 f,
                 "the certificate {} names no host (subjectAltName), and clients refuse it",
@@ -146,17 +160,19 @@ impl Doubt {
     /// A word for its kind.
     pub fn event(&self) -> &'static str {
         match self {
-            Self::ExpiresSoon { .. } => "certificate_expires_soon",
-            Self::Expired { .. } => "certificate_expired",
-            Self::NotYet { .. } => "certificate_not_yet_valid",
+            Self::Aged { age, .. } => match age {
+                Age::ExpiresSoon(_) => "certificate_expires_soon",
+                Age::Expired => "certificate_expired",
+                Age::NotYet => "certificate_not_yet_valid",
+            },
             Self::Nameless { .. } => "certificate_without_name",
             Self::NotForServers { .. } => "certificate_not_for_servers",
             Self::Behind { what, .. } => match what {
                 OfChain::Broken(_) => "chain_broken",
                 OfChain::Shortened(_) => "chain_shortened",
-                OfChain::ExpiresSoon(..) => "chain_expires_soon",
-                OfChain::Expired(_) => "chain_expired",
-                OfChain::NotYet(_) => "chain_not_yet_valid",
+                OfChain::Aged(_, Age::ExpiresSoon(_)) => "chain_expires_soon",
+                OfChain::Aged(_, Age::Expired) => "chain_expired",
+                OfChain::Aged(_, Age::NotYet) => "chain_not_yet_valid",
             },
             Self::NoEcdsa { .. } => "no_ecdsa_certificate",
             Self::Trust { what, .. } => match what {
@@ -185,7 +201,7 @@ impl OfChain {
                 "{chain} had the certificates of authorities behind the first one, and has none now: clients that do not \
                  know that of {issuer} refuse it (of certbot: fullchain.pem, not cert.pem)"
             ),
-            Self::ExpiresSoon(subject, days) => {
+            Self::Aged(subject, Age::ExpiresSoon(days)) => {
                 let when = days_in_words(*days, "from now");
                 write!(
                     f,
@@ -193,12 +209,12 @@ impl OfChain {
                      that the authority has now, then `systemctl reload bitsd`"
                 )
             }
-            Self::Expired(subject) => write!(
+            Self::Aged(subject, Age::Expired) => write!(
                 f,
                 "the certificate of {subject}, behind the first one in {chain}, has expired, and clients may refuse the \
                  chain: put the one there that the authority has now, then `systemctl reload bitsd`"
             ),
-            Self::NotYet(subject) => write!(
+            Self::Aged(subject, Age::NotYet) => write!(
                 f,
                 "the certificate of {subject}, behind the first one in {chain}, is not valid yet, and clients may refuse \
                  the chain: look at the clock of this machine"

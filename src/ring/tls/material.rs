@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::bad_material::BadMaterial;
 use super::behind::Behind;
-use super::doubt::{DAY_S, Doubt, SOON};
+use super::doubt::{Age, DAY_S, Doubt};
 use super::pem::Pem;
 use super::served::{KeyKind, Pair, Served};
 use super::trust::{Trust, Vouching};
@@ -223,17 +223,12 @@ impl Material {
         let mut doubts = Vec::new();
         let now_s = seconds_now();
         for known in &self.known {
-            let chain = known.chain.clone();
-            let left_s = known.not_after_s.saturating_sub(now_s);
-            if left_s == 0 {
-                doubts.push(Doubt::Expired { chain });
-            } else if now_s < known.not_before_s {
-                doubts.push(Doubt::NotYet { chain });
-            } else if left_s < SOON.as_secs() {
-                let days = left_s / DAY_S;
-                doubts.push(Doubt::ExpiresSoon { chain, days });
-            }
             let chain = || known.chain.clone();
+            let age = Age::of(known.not_before_s, known.not_after_s, now_s);
+            doubts.extend(age.map(|age| Doubt::Aged {
+                chain: chain(),
+                age,
+            }));
             if known.names.is_empty() {
                 doubts.push(Doubt::Nameless { chain: chain() });
             }

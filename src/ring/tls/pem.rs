@@ -194,10 +194,6 @@ impl Pem {
                     "what begins here has no END line",
                 )
             }
-            pem::Error::IllegalSectionStart { line } => {
-                let found = self.line_of(|known| known == line.trim_ascii_end());
-                (found, "this line is no BEGIN line of PEM")
-            }
             _ => (self.line_of_bad_base64(), "this is no base64"),
         };
         self.bad(Why::Broken(line.unwrap_or(1), what))

@@ -47,9 +47,9 @@ impl<'a> SignedX509<'a> {
     pub fn may_be_by(&self, signer: &Certificate, provider: &CryptoProvider) -> bool {
         let key = signer.tbs_certificate().subject_public_key_info();
         let of_key = key.algorithm.to_der().unwrap_or_default();
-        let identifier = |der: &'a [u8]| AnyRef::from_der(der).map(|any| any.value().to_vec());
-        let of_key = AnyRef::from_der(&of_key).map(|any| any.value().to_vec());
-        let (Ok(how), Ok(of_key)) = (identifier(self.algorithm), of_key) else {
+        // As rustls has them: without the frame around.
+        let unframed = |der| AnyRef::from_der(der).map(|any: AnyRef<'_>| any.value().to_vec());
+        let (Ok(how), Ok(of_key)) = (unframed(self.algorithm), unframed(&of_key)) else {
             return true;
         };
         let ways = provider.signature_verification_algorithms.all;

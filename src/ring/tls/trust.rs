@@ -127,8 +127,8 @@ impl Trust {
         let verifier = Verified::new(all, apart.collect::<Result<_, _>>()?);
         let headers = lists.iter().filter_map(|list| list.header.as_ref());
         let headers: Vec<_> = headers.collect();
-        let known = certificates.iter().zip(&anchors);
-        let known = known.filter_map(|(own, anchor)| Authority::read(own, anchor, &headers));
+        let known = anchors.iter().flatten();
+        let known = known.map(|anchor| Authority::of(anchor, &headers));
         let lists = headers.iter().map(|header| header.list()).collect();
         let vouching = Vouching {
             file: file.clone(),
@@ -188,7 +188,8 @@ fn apart<'a>(
 ) -> Vec<Apart<'a>> {
     let is_namesake = |anchor: &Anchor, list: &KnownList| {
         let header = list.header.as_ref();
-        header.is_some_and(|one| one.issuer == anchor.subject && one.signer != Some(anchor.key_id))
+        header
+            .is_some_and(|one| one.issuer == *anchor.subject() && one.signer != Some(anchor.key_id))
     };
     let is_own = |anchor: &Anchor, list: &KnownList| {
         let header = list.header.as_ref();
@@ -202,12 +203,12 @@ fn apart<'a>(
     let mut found: Vec<Apart<'_>> = Vec::new();
     let mut seen = Vec::new();
     for anchor in anchors.iter().flatten().filter(|anchor| is_apart(anchor)) {
-        let who = (&anchor.subject, anchor.key_id);
+        let who = (anchor.subject(), anchor.key_id);
         if seen.contains(&who) {
             continue;
         }
         seen.push(who);
-        let same = |other: &Anchor| (&other.subject, other.key_id) == who;
+        let same = |other: &Anchor| (other.subject(), other.key_id) == who;
         let of_key = all().filter(|(_, other)| other.as_ref().is_some_and(same));
         let of_key = of_key.map(|(certificate, _)| certificate).collect();
         let own = lists.iter().filter(|list| !is_namesake(anchor, list));
@@ -342,12 +343,11 @@ pub fn newest(lists: &[List]) -> impl Iterator<Item = &List> {
     newest.map(|(_, list)| list)
 }
 
-/// What tells authorities apart: those that were renewed have the same name.
+/// The certificate of an authority, with what tells it from others: those that were renewed have
+/// the same name.
 struct Anchor {
-    subject: Name,
-    /// The bits of its key.
-    key: Vec<u8>,
-    /// SHA-256 of them.
+    certificate: Certificate,
+    /// SHA-256 of the bits of its key.
     key_id: [u8; 32],
 }
 
@@ -355,27 +355,28 @@ impl Anchor {
     /// None if it cannot be understood; webpki says why.
     fn read(certificate: &CertificateDer<'_>) -> Option<Self> {
         let certificate = Certificate::from_der(certificate).ok()?;
-        let content = certificate.tbs_certificate();
-        let key = content.subject_public_key_info();
-        let key = key.subject_public_key.raw_bytes().to_vec();
+        let key_id = Sha256::digest(key_of(&certificate)).into();
         Some(Self {
-            subject: content.subject().clone(),
-            key_id: Sha256::digest(&key).into(),
-            key,
+            certificate,
+            key_id,
         })
     }
+
+    fn subject(&self) -> &Name {
+        self.certificate.tbs_certificate().subject()
+    }
+}
+
+/// The bits of the key of a certificate.
+fn key_of(certificate: &Certificate) -> &[u8] {
+    let key = certificate.tbs_certificate().subject_public_key_info();
+    key.subject_public_key.raw_bytes()
 }
 
 impl Authority {
     /// What is in its certificate, and which of the lists is its own.
-    fn read(
-        certificate: &CertificateDer<'_>,
-        anchor: &Option<Anchor>,
-        lists: &[&Header],
-    ) -> Option<Self> {
-        let anchor = anchor.as_ref()?;
-        let certificate = Certificate::from_der(certificate).ok()?;
-        let content = certificate.tbs_certificate();
+    fn of(anchor: &Anchor, lists: &[&Header]) -> Self {
+        let content = anchor.certificate.tbs_certificate();
         let subject = content.subject();
         let constraints = content.get_extension::<BasicConstraints>();
         let may_sign = matches!(
@@ -386,13 +387,13 @@ impl Authority {
         let is_own = |list: &&Header| has_name(list) && list.signer == Some(anchor.key_id);
         let own = lists.iter().position(is_own).map(|at| (at, true));
         let list = own.or_else(|| Some((lists.iter().position(has_name)?, false)));
-        Some(Self {
+        Self {
             subject: words(subject),
             not_after_s: seconds(content.validity().not_after),
             // A certificate that vouches for itself may be the client's own.
             signs: may_sign || content.issuer() == subject,
             list,
-        })
+        }
     }
 
     fn doubt(&self, file: &Path, what: OfTrust) -> Doubt {
@@ -451,8 +452,9 @@ impl Header {
         });
         let (issuer, from_s, not_after_s) = read.ok()?;
         let mut named = anchors.iter().flatten();
-        let signer =
-            named.find(|anchor| anchor.subject == issuer && signed.is_by(&anchor.key, provider));
+        let signer = named.find(|anchor| {
+            *anchor.subject() == issuer && signed.is_by(key_of(&anchor.certificate), provider)
+        });
         Some(Self {
             signer: signer.map(|anchor| anchor.key_id),
             issuer,
