@@ -453,6 +453,19 @@ const FILE_LINES_MAX: usize = 500;
 const LONG: &[&str] = &["src/config/keys.rs"];
 const REASON: &str = "//! It is long on purpose: ";
 
+/// The name of the function that begins with this line, whoever may see it and whatever else it is.
+fn function_begun(code: &str) -> Option<&str> {
+    let code = match code.strip_prefix("pub(") {
+        Some(limited) => limited.split_once(')')?.1,
+        None => code.strip_prefix("pub ").unwrap_or(code),
+    };
+    let (before, rest) = code.split_once("fn ")?;
+    let is_kind = |word| ["const", "async", "unsafe", "extern", "\"C\""].contains(&word);
+    let end = rest.find(|char: char| !char.is_alphanumeric() && char != '_');
+    let name = &rest[..end.unwrap_or(rest.len())];
+    before.split_whitespace().all(is_kind).then_some(name)
+}
+
 #[test]
 fn no_function_and_no_file_has_too_many_lines() {
     for source in sources("src") {
@@ -472,21 +485,37 @@ fn no_function_and_no_file_has_too_many_lines() {
         for (at, line) in lines.iter().enumerate() {
             let code = line.trim_start();
             let indent = &line[..line.len() - code.len()];
-            let words = code.split('(').next().unwrap_or_default();
-            if !words.split(' ').any(|word| word == "fn") || is_comment(line) {
+            let Some(name) = function_begun(code) else {
                 continue;
-            }
+            };
             // As rustfmt puts it: the brace stands beneath the first word.
             let end = format!("{indent}}}");
             let len = lines[at..].iter().position(|line| *line == end);
             let len = len.map_or(1, |len| len + 1);
             assert!(
                 code.ends_with(';') || len <= FUNCTION_LINES_MAX,
-                "{}:{}: {words} has {len} lines",
+                "{}:{}: {name} has {len} lines",
                 source.path,
                 at + 1
             );
         }
+    }
+}
+
+#[test]
+fn a_function_is_one_whoever_may_see_it() {
+    for (line, name) in [
+        ("fn a() {", Some("a")),
+        ("pub fn b_2<W: World>(", Some("b_2")),
+        ("pub(super) async fn c(&self) {", Some("c")),
+        (concat!("pub(crate) const unsafe", " fn d("), Some("d")),
+        ("pub(in crate::ring) extern \"C\" fn e(", Some("e")),
+        ("let f: fn (u8) = g;", None),
+        ("pub(super) struct Fn {", None),
+        ("// That fn has a comment", None),
+        ("call: extern \"C\" fn(u8),", None),
+    ] {
+        assert_eq!(function_begun(line), name, "{line}");
     }
 }
 

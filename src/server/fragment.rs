@@ -89,30 +89,10 @@ impl<W: World> Exchange<W> {
             FragmentContent::Bytes(range) => range,
             FragmentContent::EmptyFile => return Box::pin(self.empty_file(held, &fragment)).await,
         };
-        let offered = range.start()..range.end();
-        held.note_offer(offered.clone()).await;
-        let plan = match held.carry_out(Step::Fragment(range)).await {
-            Done::Store(plan) => {
-                held.note_taken(offered.clone());
-                plan
-            }
-            Done::Answered(reply) => {
-                match &reply {
-                    Ok(_) => held.note_taken(offered),
-                    Err(why) => {
-                        let is_gap = matches!(why, Refusal::Gap { .. });
-                        held.note_refused(offered, is_gap).await;
-                    }
-                }
-                held.note_answer();
-                self.tell_of_vain(&held, range, &reply, fragment.expects_continue);
-                return Ok(outcome(reply, unread));
-            }
+        let plan = match self.plan(&mut held, range, fragment.expects_continue).await {
+            Ok(plan) => plan,
+            Err(reply) => return Ok(outcome(reply, unread)),
         };
-        if let Err(error) = held.begin(range.total()).await {
-            held.note_refused(offered, false).await;
-            return Ok(outcome(Err(held.fail(error).await), unread));
-        }
         match held.catch_up(Orders::Heeded).await {
             Ok(()) => {}
             Err(Behind::Stopped) if held.is_ordered_away() => {
@@ -127,17 +107,7 @@ impl<W: World> Exchange<W> {
         self.ask_for_body(fragment.expects_continue).await?;
         let stored = self.store(&mut held, plan, fragment.body).await;
         self.wait_for(Waiting::Nothing);
-        let received = held.received();
-        if received > plan.at {
-            held.note_left_growing().await;
-        }
-        self.shard.world.emit(Event::FragmentStored {
-            session: held.id(),
-            series: held.location().series,
-            stored: received - plan.at,
-            skipped: plan.skip,
-            received,
-        });
+        self.tell_of_stored(&mut held, plan).await;
         match stored {
             Ok(()) => {
                 let mut reply = held.answer(Step::FragmentEnded).await;
@@ -157,6 +127,44 @@ impl<W: World> Exchange<W> {
             Err(Broken::Disk(error, left)) => Ok(outcome(Err(held.fail(error).await), left)),
             Err(Broken::Refused(refusal)) => Ok(outcome(Err(refusal), BodyLeft::Unknown)),
         }
+    }
+
+    /// What is to be stored of a fragment, in a part that is there for it.
+    ///
+    /// # Errors
+    /// What the client hears if nothing is stored: it may well be a positive Ack. `waits`: as of
+    /// [`Self::tell_of_vain`].
+    async fn plan(
+        &self,
+        held: &mut Held<W>,
+        range: ContentRange,
+        waits: bool,
+    ) -> Result<StorePlan, Heard> {
+        let offered = range.start()..range.end();
+        held.note_offer(offered.clone()).await;
+        let plan = match held.carry_out(Step::Fragment(range)).await {
+            Done::Store(plan) => {
+                held.note_taken(offered.clone());
+                plan
+            }
+            Done::Answered(reply) => {
+                match &reply {
+                    Ok(_) => held.note_taken(offered),
+                    Err(why) => {
+                        let is_gap = matches!(why, Refusal::Gap { .. });
+                        held.note_refused(offered, is_gap).await;
+                    }
+                }
+                held.note_answer();
+                self.tell_of_vain(held, range, &reply, waits);
+                return Err(reply);
+            }
+        };
+        if let Err(error) = held.begin(range.total()).await {
+            held.note_refused(offered, false).await;
+            return Err(Err(held.fail(error).await));
+        }
+        Ok(plan)
     }
 
     /// Lets an order have the session that waits for it, and says what the client of it hears then.
@@ -197,6 +205,21 @@ impl<W: World> Exchange<W> {
                 received: *received,
             },
             Err(_) => return,
+        });
+    }
+
+    /// Tells how far a fragment came, whole or not.
+    async fn tell_of_stored(&self, held: &mut Held<W>, plan: StorePlan) {
+        let received = held.received();
+        if received > plan.at {
+            held.note_left_growing().await;
+        }
+        self.shard.world.emit(Event::FragmentStored {
+            session: held.id(),
+            series: held.location().series,
+            stored: received - plan.at,
+            skipped: plan.skip,
+            received,
         });
     }
 

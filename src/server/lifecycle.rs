@@ -1,10 +1,11 @@
 //! Create-Session, Close-Session, Cancel-Session: the packets that begin and end a session.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use super::carry_out::Heard;
-use super::clients::{Client, Reached, SessionsMax};
+use super::clients::{Client, Counted, Reached, SessionsMax};
 use super::digest_file;
 use super::exchange::{Cut, Exchange};
 use super::floor::{Wire as _, World};
@@ -31,68 +32,17 @@ use crate::vault::keep::Keep;
 use crate::vault::record::Life;
 
 impl<W: World> Exchange<W> {
-    /// Makes a session for this shard. Whatever can refuse the upload is asked now, before data
-    /// flows. `agent` is what the client calls itself.
+    /// Makes a session for this shard, unless something refuses the upload. `agent` is what the
+    /// client calls itself.
     pub(super) async fn create(&mut self, target: Target, agent: Option<Arc<str>>) -> Heard {
         let shard = &self.shard;
-        let path = target.path;
-        if shard.is_over() {
-            return Err(Refusal::Unavailable);
-        }
-        if let Some(scarce) = shard.lacks() {
-            return Err(Refusal::Busy(scarce));
-        }
-        let location = shard.location(&path);
+        let location = shard.location(&target.path);
         let user = self.principal.as_ref();
         let user = user.map(|principal| Arc::clone(&principal.user));
-        let place = destination::place(&location, &path, user.as_deref())?;
-        // Each folder costs a look, at Create and at Close, and an inode where it is made.
-        if place.path.depth() > shard.limits().path_depth_max {
-            return Err(Refusal::TargetInvalid(BadTarget::TooDeep));
-        }
-        if !can_be_notified_of(&location, &path, target.sent.query()) {
-            return Err(Refusal::TargetInvalid(BadTarget::NotificationTooLong));
-        }
-        let shelf = destination::shelf(&*shard.world, &location, &place);
-        // Before anything is made; uploads that run go on with what is left. Their records need
-        // some too, wherever their files are.
-        let is_low = |shelf| shard.world.space(shelf).is_low();
-        if is_low(shelf) || is_low(Shelf::WORK) {
-            return Err(Refusal::SpaceLow);
-        }
-        if let Some(errno) = shard.world.space(shelf).lost(shard.world.now()) {
-            return Err(diagnosis::while_uploads_are_lost(errno));
-        }
-        let address = self.connection.client().ip().to_canonical();
-        if shard.owes_too_much(&location, address) {
-            return Err(Refusal::EventsOwed);
-        }
-        if let Some(refusal) = shard.world.ledger_refuses() {
-            return Err(refusal);
-        }
-        match &location.objects {
-            Some(objects) => shard.check_store(&location, objects, &place)?,
-            None => {
-                let looked_at =
-                    destination::check_destination(&*shard.world, &location.policy, &place).await;
-                looked_at.map_err(|error| report(shard, None, &error))??;
-                let looked_at = digest_file::check(&*shard.world, &location, &place).await;
-                looked_at.map_err(|error| report(shard, None, &error))??;
-            }
-        }
-        // Counted also where nothing bounds it: after a reload something may.
-        let client = Client::new(&location.prefix, address);
-        let bounds = SessionsMax {
-            of_client: location.sessions_per_client_max.unwrap_or(u32::MAX),
-            of_user: location.sessions_per_user_max.unwrap_or(u32::MAX),
-        };
-        // Transient, as the cause is: one of the client's other sessions ends, or expires. 403
-        // would end the job.
-        let counted = shard.clients.admit(client, user.clone(), bounds);
-        let counted = counted.map_err(|full| match full {
-            Reached::OfClient => Refusal::TooManySessions,
-            Reached::OfUser => Refusal::TooManyOfUser,
-        })?;
+        let shelf = self.shelf_for(&location, &target, user.as_deref()).await?;
+        let counted = self.count_session(&location, user.clone())?;
+        let path = target.path;
+        let address = self.address();
         let life = Life {
             agent,
             user,
@@ -121,6 +71,87 @@ impl<W: World> Exchange<W> {
             fallback_s: host.fallback_timeout.as_secs(),
         });
         Ok(Ack::Created { session: id, node })
+    }
+
+    /// The shelf for the part of an upload that may begin. Whatever can refuse it is asked now,
+    /// before anything is made and before data flows; how many sessions there are, behind that.
+    ///
+    /// # Errors
+    /// What the client hears.
+    async fn shelf_for(
+        &self,
+        location: &Location,
+        target: &Target,
+        user: Option<&str>,
+    ) -> Result<Shelf, Refusal> {
+        let shard = &self.shard;
+        if shard.is_over() {
+            return Err(Refusal::Unavailable);
+        }
+        if let Some(scarce) = shard.lacks() {
+            return Err(Refusal::Busy(scarce));
+        }
+        let place = destination::place(location, &target.path, user)?;
+        // Each folder costs a look, at Create and at Close, and an inode where it is made.
+        if place.path.depth() > shard.limits().path_depth_max {
+            return Err(Refusal::TargetInvalid(BadTarget::TooDeep));
+        }
+        if !can_be_notified_of(location, &target.path, target.sent.query()) {
+            return Err(Refusal::TargetInvalid(BadTarget::NotificationTooLong));
+        }
+        let shelf = destination::shelf(&*shard.world, location, &place);
+        // Uploads that run go on with what is left. Their records need some too, wherever their
+        // files are.
+        let is_low = |shelf| shard.world.space(shelf).is_low();
+        if is_low(shelf) || is_low(Shelf::WORK) {
+            return Err(Refusal::SpaceLow);
+        }
+        if let Some(errno) = shard.world.space(shelf).lost(shard.world.now()) {
+            return Err(diagnosis::while_uploads_are_lost(errno));
+        }
+        if shard.owes_too_much(location, self.address()) {
+            return Err(Refusal::EventsOwed);
+        }
+        if let Some(refusal) = shard.world.ledger_refuses() {
+            return Err(refusal);
+        }
+        match &location.objects {
+            Some(objects) => shard.check_store(location, objects, &place)?,
+            None => {
+                let looked_at =
+                    destination::check_destination(&*shard.world, &location.policy, &place).await;
+                looked_at.map_err(|error| report(shard, None, &error))??;
+                let looked_at = digest_file::check(&*shard.world, location, &place).await;
+                looked_at.map_err(|error| report(shard, None, &error))??;
+            }
+        }
+        Ok(shelf)
+    }
+
+    /// Counts one session more of this client and user, unless one of them has as many as it may.
+    fn count_session(
+        &self,
+        location: &Location,
+        user: Option<Arc<str>>,
+    ) -> Result<Counted, Refusal> {
+        // Counted also where nothing bounds it: after a reload something may.
+        let client = Client::new(&location.prefix, self.address());
+        let bounds = SessionsMax {
+            of_client: location.sessions_per_client_max.unwrap_or(u32::MAX),
+            of_user: location.sessions_per_user_max.unwrap_or(u32::MAX),
+        };
+        // Transient, as the cause is: one of the client's other sessions ends, or expires. 403
+        // would end the job.
+        let counted = self.shard.clients.admit(client, user, bounds);
+        counted.map_err(|full| match full {
+            Reached::OfClient => Refusal::TooManySessions,
+            Reached::OfUser => Refusal::TooManyOfUser,
+        })
+    }
+
+    /// The client's, as it is kept with a session.
+    fn address(&self) -> IpAddr {
+        self.connection.client().ip().to_canonical()
     }
 
     /// What the ledger tells of the certificate that the client has shown, if it has.

@@ -38,17 +38,6 @@ pub(super) fn of_all(config: &Config) -> Vec<String> {
             "notification_timeout is more than five minutes for {names}, after which clients give up and ask again"
         )
     });
-    let is_circle = |location: &Location| {
-        let notification = location.notification.as_ref();
-        let url = notification.and_then(|one| addressed(location, &one.url));
-        url.is_some_and(|url| is_ours(config, url))
-    };
-    let is_circle = named(&is_circle).map(|names| {
-        format!(
-            "notification_url is an address of this server itself for {names}: it takes uploads there, and is no \
-             application"
-        )
-    });
     let is_idle = |location: &Location| {
         let (policy, default) = (&location.policy, Policy::default());
         let is_said = policy.empty_session_timeout != default.empty_session_timeout;
@@ -58,10 +47,6 @@ pub(super) fn of_all(config: &Config) -> Vec<String> {
         format!(
             "empty_session_timeout does nothing for {names}: session_timeout is shorter, and discards such an upload before"
         )
-    });
-    let webhook = is_ours(config, &config.events.webhook).then(|| {
-        "events.webhook is an address of this server itself: it takes uploads there, and no events"
-            .to_owned()
     });
     let deepest = config.limits.path_depth_max;
     let is_too_deep = |location: &Location| {
@@ -86,16 +71,29 @@ pub(super) fn of_all(config: &Config) -> Vec<String> {
              sends more is refused"
         )
     });
-    let all = [
-        is_tiny,
-        is_late,
-        is_circle,
-        webhook,
-        is_idle,
-        is_too_deep,
-        few_fields,
-    ];
-    all.into_iter().flatten().collect()
+    let amounts = [is_idle, is_too_deep, few_fields];
+    let all = [is_tiny, is_late].into_iter().chain(of_itself(config));
+    all.chain(amounts).flatten().collect()
+}
+
+/// Where an application, or whoever is told of events, would be this server itself.
+fn of_itself(config: &Config) -> [Option<String>; 2] {
+    let is_circle = |location: &Location| {
+        let notification = location.notification.as_ref();
+        let url = notification.and_then(|one| addressed(location, &one.url));
+        url.is_some_and(|url| is_ours(config, url))
+    };
+    let is_circle = config.named(&is_circle).map(|names| {
+        format!(
+            "notification_url is an address of this server itself for {names}: it takes uploads there, and is no \
+             application"
+        )
+    });
+    let webhook = is_ours(config, &config.events.webhook).then(|| {
+        "events.webhook is an address of this server itself: it takes uploads there, and no events"
+            .to_owned()
+    });
+    [is_circle, webhook]
 }
 
 /// The URL that has the address of another one: of a path it is the server's public one.
