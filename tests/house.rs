@@ -195,15 +195,50 @@ impl Source {
         below.split(['/', '.']).next().expect("a name")
     }
 
-    /// Number (from 1) and text of the lines before the unit tests; none for a file of tests.
+    /// Number (from 1) and text of the lines before the unit tests; none for a file of tests. Unit
+    /// tests end a file; a single item that is there for tests is code like any other.
     fn lines_of_code(&self) -> impl Iterator<Item = (usize, &str)> {
         let is_tests = self.path.ends_with("/tests.rs");
-        let lines = self.text.lines().take_while(|line| *line != "#[cfg(test)]");
+        let lines: Vec<&str> = self.text.lines().collect();
+        let end = (0..lines.len()).find(|at| begins_tests(&lines[*at..]));
+        let end = end.unwrap_or(lines.len());
+        let lines = lines.into_iter().take(end).enumerate();
         lines
-            .enumerate()
             .map(|(at, line)| (at + 1, line))
             .filter(move |_| !is_tests)
     }
+}
+
+/// Whether these lines begin with `#[cfg(test)]` of a module of tests. Other attributes of it may
+/// stand between the two.
+fn begins_tests(lines: &[&str]) -> bool {
+    let is_item = |line: &&&str| line.starts_with(char::is_alphabetic);
+    let is_tests = |item: &&str| item.contains("mod tests");
+    lines[0] == "#[cfg(test)]" && lines.iter().find(is_item).is_some_and(is_tests)
+}
+
+#[test]
+fn code_ends_where_a_module_of_tests_begins() {
+    let code_of = |path: &str, text: &str| -> Vec<(usize, String)> {
+        let (path, text) = (path.to_owned(), text.to_owned());
+        let source = Source { path, text };
+        let lines = source.lines_of_code();
+        lines.map(|(at, line)| (at, line.to_owned())).collect()
+    };
+    let code = "//! A file.\n#[cfg(test)]\n#[path = \"b.rs\"]\nmod b;\n\n#[cfg(test)]\nfn c() {}\n";
+    let tests = [
+        "#[cfg(test)]\nmod tests;\n",
+        "#[cfg(test)]\nmod tests {\n    fn d() {}\n}\n",
+        "#[cfg(test)]\n#[allow(\n    e,\n)]\npub(super) mod tests {\n}\n",
+        "",
+    ];
+    for tests in tests {
+        let found = code_of("src/a.rs", &format!("{code}{tests}"));
+        let expected = code.lines().map(str::to_owned);
+        let expected: Vec<_> = (1..).zip(expected).collect();
+        assert_eq!(found, expected, "{tests}");
+    }
+    assert_eq!(code_of("src/a/tests.rs", code), []);
 }
 
 fn top() -> &'static Path {
