@@ -796,28 +796,66 @@ fn a_circle_is_found_and_a_way_is_none() {
 /// Programs beside the server, which have words of their own.
 const PROGRAMS: [&str; 3] = ["bench", "cli", "client"];
 
+/// Who talks and who keeps read each other's code: there also a private name means one thing.
+const OF_ONE_READER: [&str; 2] = ["server", "vault"];
+
+/// Who may see a type that is declared in this line, and its name.
+fn type_declared(line: &str) -> Option<(&str, &str)> {
+    let kinds = ["struct ", "enum ", "trait ", "type "];
+    let at = |kind: &&str| Some((line.find(kind)?, kind.len()));
+    let (begin, len) = kinds.iter().filter_map(at).min()?;
+    let visibility = line[..begin].trim_end();
+    let may_see = ["", "pub"].contains(&visibility)
+        || (visibility.starts_with("pub(") && visibility.ends_with(')'));
+    let name = &line[begin + len..];
+    let end = name.find(|char: char| !char.is_alphanumeric());
+    let is_outside = !line.starts_with(' ');
+    (is_outside && may_see).then(|| (visibility, &name[..end.unwrap_or(name.len())]))
+}
+
 #[test]
-fn a_public_type_name_means_one_thing() {
-    let mut known: BTreeMap<String, String> = BTreeMap::new();
+fn a_type_name_means_one_thing() {
+    let (mut public, mut of_reader) = (BTreeMap::new(), BTreeMap::new());
     for source in sources("src") {
         if PROGRAMS.contains(&source.layer()) {
             continue;
         }
+        let is_of_reader = OF_ONE_READER.contains(&source.layer());
         for (number, line) in source.lines_of_code() {
-            let kinds = ["struct ", "enum ", "trait ", "type "];
-            let named = line
-                .strip_prefix("pub ")
-                .and_then(|declared| kinds.iter().find_map(|kind| declared.strip_prefix(kind)));
-            if let Some(named) = named {
-                let end = named.find(|char: char| !char.is_alphanumeric());
-                let name = named[..end.unwrap_or(named.len())].to_owned();
+            let Some((visibility, name)) = type_declared(line) else {
+                continue;
+            };
+            for (known, counts) in [
+                (&mut public, visibility == "pub"),
+                (&mut of_reader, is_of_reader),
+            ] {
                 let here = format!("{}:{number}", source.path);
-                let before = known.insert(name.clone(), here.clone());
-                assert_eq!(before, None, "{name} is another thing in {here}");
+                if counts && let Some(before) = known.insert(name.to_owned(), here.clone()) {
+                    panic!("{name} is one thing in {before} and another in {here}");
+                }
             }
         }
     }
-    assert!(known.len() > 150, "{} types", known.len());
+    assert!(public.len() > 150, "{} types", public.len());
+    assert!(of_reader.len() > 150, "{} types", of_reader.len());
+}
+
+#[test]
+fn a_type_is_declared_whoever_may_see_it() {
+    for (line, declared) in [
+        ("pub struct A<W: World> {", Some(("pub", "A"))),
+        ("pub(super) enum B {", Some(("pub(super)", "B"))),
+        (
+            "pub(in crate::a) trait C: D {",
+            Some(("pub(in crate::a)", "C")),
+        ),
+        ("type E2<'a> = F;", Some(("", "E2"))),
+        ("    type G = H;", None),
+        ("/// The type I means", None),
+        ("impl<T> J for struct K", None),
+    ] {
+        assert_eq!(type_declared(line), declared, "{line}");
+    }
 }
 
 /// A file that a comment sends its reader to is there.

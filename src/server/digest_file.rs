@@ -60,7 +60,7 @@ impl Rewrites {
 
 /// What came of a digest file that was written.
 #[derive(Debug)]
-enum Named {
+enum Naming {
     Given,
     /// Something has its name, or keeps it from getting it, and waiting would not help.
     NotGiven(io::Error),
@@ -115,8 +115,8 @@ impl<W: World> Held<W> {
             }
             let text = format!("{}  {}\n", Hex(&sha256), self.path().file_name()).into_bytes();
             match self.write_digest_file(&place, &text).await {
-                Ok(Named::Given) => {}
-                Ok(Named::NotGiven(error)) => {
+                Ok(Naming::Given) => {}
+                Ok(Naming::NotGiven(error)) => {
                     if !self.stands_there(&place, &text).await {
                         self.tell_not_given(error);
                     }
@@ -143,7 +143,7 @@ impl<W: World> Held<W> {
     /// What may heal while a client waits. What stands in the way of the name, or forbids it, is
     /// none: the file is published, and its client would hear of trouble for weeks, or that its
     /// upload was refused.
-    async fn write_digest_file(&mut self, place: &Place, text: &[u8]) -> io::Result<Named> {
+    async fn write_digest_file(&mut self, place: &Place, text: &[u8]) -> io::Result<Naming> {
         let shard = Rc::clone(&self.shard);
         let (disk, policy) = (&*shard.world, &self.location().policy);
         // The file may be on another disk than that of its upload's shelf, which is let go of.
@@ -160,17 +160,17 @@ impl<W: World> Held<W> {
             let manner = destination::manner(policy, place);
             let published = match disk.publish(shelf, &name, place, manner).await {
                 Ok(published) => published,
-                Err(error) if is_for_good(&error) => return Ok(Named::NotGiven(error)),
+                Err(error) if is_for_good(&error) => return Ok(Naming::NotGiven(error)),
                 Err(error) => return Err(error),
             };
             match policy.durability {
                 Durability::None => {}
                 Durability::Upload | Durability::Fragment => published.sync().await?,
             }
-            Ok(Named::Given)
+            Ok(Naming::Given)
         };
         let written = written.await;
-        if !matches!(written, Ok(Named::Given)) {
+        if !matches!(written, Ok(Naming::Given)) {
             // If that fails too, the next start removes it.
             let _left = disk.remove(shelf, &name).await;
         }

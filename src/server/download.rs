@@ -128,9 +128,9 @@ impl NotSent {
 }
 
 /// A file to be sent, open.
-type Found<S> = Result<(S, ReplyStat), NotSent>;
+type Opened<S> = Result<(S, ReplyStat), NotSent>;
 
-fn found<S>(op: DiskOp, opened: io::Result<Option<(S, ReplyStat)>>) -> Found<S> {
+fn found<S>(op: DiskOp, opened: io::Result<Option<(S, ReplyStat)>>) -> Opened<S> {
     match opened {
         Ok(Some(file)) => Ok(file),
         Ok(None) => Err(NotSent::new(Unserved::NotFound)),
@@ -138,7 +138,7 @@ fn found<S>(op: DiskOp, opened: io::Result<Option<(S, ReplyStat)>>) -> Found<S> 
     }
 }
 
-async fn open_reply<W: World>(shard: &Shard<W>, shelf: Shelf, id: SessionId) -> Found<W::File> {
+async fn open_reply<W: World>(shard: &Shard<W>, shelf: Shelf, id: SessionId) -> Opened<W::File> {
     let opened = shard.world.open_reply(shelf, &names::reply_name(id)).await;
     found(DiskOp::Open, opened)
 }
@@ -150,7 +150,7 @@ async fn open_file<W: World>(
     path: &UploadPath,
     user: Option<&str>,
     is_head: bool,
-) -> Found<W::File> {
+) -> Opened<W::File> {
     let location = shard.location(path);
     match (location.download, is_head) {
         (Download::None, _) => return Err(NotSent::new(Unserved::NotFound)),
@@ -172,7 +172,7 @@ async fn open_file<W: World>(
 /// Sends a file, or says why there is none. All that it needs is a floor, and something to read.
 async fn send<F: Floor, S: Readable<Block = F::Block>>(
     mut sender: Sender<'_, F>,
-    found: Found<S>,
+    found: Opened<S>,
     request: &DownloadRequest,
     persistence: Persistence,
 ) -> Result<Persistence, Cut> {

@@ -12,7 +12,7 @@ use super::exchange::{Cut, Exchange, Outcome, at_most};
 use super::floor::{Fill, Wire as _, World};
 use super::hashing::{Behind, Orders};
 use super::held::Held;
-use super::lifecycle::{self, Known};
+use super::lifecycle::{self, Addressee};
 use super::patience::Waiting;
 use super::request::{self, BodyLeft};
 use super::session::Session;
@@ -73,9 +73,9 @@ impl<W: World> Exchange<W> {
         let unread = request::unread(&fragment);
         let found = lifecycle::find(&self.shard, &fragment.request, self.principal.as_ref());
         let found = match found {
-            Some(Known::Session(found)) => found,
-            Some(Known::Left) => return Ok(outcome(Err(Refusal::DiskAway), unread)),
-            Some(Known::Ended(..)) | None => {
+            Some(Addressee::Session(found)) => found,
+            Some(Addressee::Left) => return Ok(outcome(Err(Refusal::DiskAway), unread)),
+            Some(Addressee::Ended(..)) | None => {
                 return Ok(outcome(Err(Refusal::SessionNotFound), unread));
             }
         };

@@ -28,7 +28,7 @@ use crate::http::path::UploadPath;
 pub struct Shown {
     /// Its Authorization field.
     credentials: Result<Option<Credentials>, BadCredentials>,
-    named: Named,
+    named: UserField,
     /// Somebody has passed it on, or may have.
     is_forwarded: bool,
 }
@@ -41,14 +41,14 @@ impl Shown {
             Err(BadCredentials::UnknownScheme) => "other",
             Err(BadCredentials::Ntlm) => "ntlm",
             Err(_) => "malformed",
-            Ok(None) if matches!(self.named, Named::User(_)) => Scheme::Proxy.word(),
+            Ok(None) if matches!(self.named, UserField::User(_)) => Scheme::Proxy.word(),
             Ok(None) => "none",
         }
     }
 }
 
 /// What stands in the field in which a proxy names the user.
-enum Named {
+enum UserField {
     /// Nothing, or there is no such field.
     Nobody,
     /// This user.
@@ -59,7 +59,7 @@ enum Named {
     ByItself,
 }
 
-impl Named {
+impl UserField {
     fn of(head: &Head<'_>, field: &str, is_trusted: bool) -> Self {
         if field.is_empty() {
             return Self::Nobody;
@@ -77,15 +77,15 @@ impl Named {
     }
 }
 
-/// What holds for one request.
-struct Gate<'a> {
+/// What is asked of whoever sends one request.
+struct Demand<'a> {
     access: &'a Access,
     config: &'a Arc<Config>,
     /// What may be shown over this connection, of what is asked for.
     schemes: Vec<Scheme>,
 }
 
-impl Gate<'_> {
+impl Demand<'_> {
     fn settings(&self) -> &AccountSettings {
         &self.config.accounts
     }
@@ -135,7 +135,7 @@ impl<W: World> Exchange<W> {
                 true => Credentials::of(head),
                 false => Ok(None),
             },
-            named: Named::of(head, &settings.user_header, is_trusted),
+            named: UserField::of(head, &settings.user_header, is_trusted),
             is_forwarded: is_proxy || BY_PROXIES.iter().any(|name| has(head, name)),
         };
         let is_first = self.connection.note_request();
@@ -170,13 +170,13 @@ impl<W: World> Exchange<W> {
         if self.is_from_elsewhere(access) {
             return Err(Refusal::FromElsewhere);
         }
-        if location.policy.strict && matches!(shown.named, Named::ByItself) {
+        if location.policy.strict && matches!(shown.named, UserField::ByItself) {
             return Err(Refusal::NamesItself);
         }
         if access.auth.is_empty() {
             return Ok(None);
         }
-        if access.auth.contains(&Scheme::Proxy) && matches!(shown.named, Named::Unreadable) {
+        if access.auth.contains(&Scheme::Proxy) && matches!(shown.named, UserField::Unreadable) {
             // It is the proxy's fault, whatever else the client might show.
             return Err(Refusal::NameUnusable);
         }
@@ -222,12 +222,12 @@ impl<W: World> Exchange<W> {
             // Not 401: the client would send what it must not.
             return Err(Refusal::InTheClear);
         }
-        let gate = Gate {
+        let demand = Demand {
             access,
             config,
             schemes,
         };
-        let identified = self.identify(&gate, credentials).await;
+        let identified = self.identify(&demand, credentials).await;
         match &identified {
             Ok(principal) if self.lasts(access) => self.visit.remember(principal, config),
             Ok(_) => {}
@@ -284,33 +284,35 @@ impl<W: World> Exchange<W> {
     /// A field that is there counts, whoever was known before.
     async fn identify(
         &mut self,
-        gate: &Gate<'_>,
+        demand: &Demand<'_>,
         credentials: Result<Option<Credentials>, BadCredentials>,
     ) -> Result<Principal, Refusal> {
-        if gate.schemes == [Scheme::Certificate] {
-            return self.certified(gate);
+        if demand.schemes == [Scheme::Certificate] {
+            return self.certified(demand);
         }
         match credentials {
-            Ok(Some(Credentials::Basic { user, password })) if gate.asks_for(Scheme::Basic) => {
-                let hash = gate.settings().accounts.hash_of(&user);
-                match (self.is_password(gate.settings(), &user, &password, hash)).await? {
+            Ok(Some(Credentials::Basic { user, password })) if demand.asks_for(Scheme::Basic) => {
+                let hash = demand.settings().accounts.hash_of(&user);
+                match (self.is_password(demand.settings(), &user, &password, hash)).await? {
                     true => Ok(Principal {
                         user: user.as_str().into(),
                         scheme: Scheme::Basic,
                     }),
-                    false => Err(gate.refuse(NotShown::Wrong(Scheme::Basic))),
+                    false => Err(demand.refuse(NotShown::Wrong(Scheme::Basic))),
                 }
             }
-            Ok(Some(Credentials::Bearer(token))) if gate.asks_for(Scheme::Bearer) => {
-                match gate.settings().accounts.owner_of(&token) {
+            Ok(Some(Credentials::Bearer(token))) if demand.asks_for(Scheme::Bearer) => {
+                match demand.settings().accounts.owner_of(&token) {
                     Some(user) => Ok(Principal {
                         user: Arc::clone(user),
                         scheme: Scheme::Bearer,
                     }),
-                    None => Err(gate.refuse(NotShown::Wrong(Scheme::Bearer))),
+                    None => Err(demand.refuse(NotShown::Wrong(Scheme::Bearer))),
                 }
             }
-            Ok(Some(Credentials::Negotiate(token, shape))) if gate.asks_for(Scheme::Negotiate) => {
+            Ok(Some(Credentials::Negotiate(token, shape)))
+                if demand.asks_for(Scheme::Negotiate) =>
+            {
                 let leg = Leg {
                     client: crowd::number(self.connection.client().ip()),
                     token,
@@ -319,38 +321,39 @@ impl<W: World> Exchange<W> {
                     end_point: None,
                 };
                 // Boxed, so that no other request carries the space of it.
-                Box::pin(self.negotiate(gate, leg)).await
+                Box::pin(self.negotiate(demand, leg)).await
             }
-            Ok(Some(_)) => Err(gate.refuse(NotShown::Unusable(BadCredentials::UnknownScheme))),
-            Ok(None) => self.recognize(gate),
-            Err(why) => Err(gate.refuse(NotShown::Unusable(why))),
+            Ok(Some(_)) => Err(demand.refuse(NotShown::Unusable(BadCredentials::UnknownScheme))),
+            Ok(None) => self.recognize(demand),
+            Err(why) => Err(demand.refuse(NotShown::Unusable(why))),
         }
     }
 
     /// Who sends a request that shows nothing: whoever was known before on this connection, or who
     /// the certificate names.
-    fn recognize(&self, gate: &Gate<'_>) -> Result<Principal, Refusal> {
-        let known = self.visit.known(gate.config);
-        let known = known.filter(|known| self.lasts(gate.access) && gate.asks_for(known.scheme));
+    fn recognize(&self, demand: &Demand<'_>) -> Result<Principal, Refusal> {
+        let known = self.visit.known(demand.config);
+        let known =
+            known.filter(|known| self.lasts(demand.access) && demand.asks_for(known.scheme));
         if let Some(known) = known {
             return Ok(known.clone());
         }
-        match gate.asks_for(Scheme::Certificate) && self.connection.wire.certificate().is_some() {
-            true => self.certified(gate),
-            false => Err(gate.refuse(NotShown::Nothing)),
+        match demand.asks_for(Scheme::Certificate) && self.connection.wire.certificate().is_some() {
+            true => self.certified(demand),
+            false => Err(demand.refuse(NotShown::Nothing)),
         }
     }
 
     /// Who the certificate names that the client has shown.
-    fn certified(&self, gate: &Gate<'_>) -> Result<Principal, Refusal> {
-        if let Some(known) = self.visit.known(gate.config)
+    fn certified(&self, demand: &Demand<'_>) -> Result<Principal, Refusal> {
+        if let Some(known) = self.visit.known(demand.config)
             && known.scheme == Scheme::Certificate
         {
             return Ok(known.clone());
         }
         let certificate = self.connection.wire.certificate();
         let certificate = certificate.ok_or(Refusal::CertificateMissing)?;
-        let settings = gate.settings();
+        let settings = demand.settings();
         let user = certificate::user_of(
             &certificate,
             &settings.certificate_user,
@@ -365,8 +368,8 @@ impl<W: World> Exchange<W> {
     }
 
     /// Whose ticket this is. What the client may hear by it stands in `proof` after a success.
-    async fn negotiate(&mut self, gate: &Gate<'_>, leg: Leg) -> Result<Principal, Refusal> {
-        let (world, settings) = (&self.shard.world, gate.settings());
+    async fn negotiate(&mut self, demand: &Demand<'_>, leg: Leg) -> Result<Principal, Refusal> {
+        let (world, settings) = (&self.shard.world, demand.settings());
         let binding = settings.channel_binding;
         let leg = Leg {
             end_point: match binding {
@@ -386,7 +389,7 @@ impl<W: World> Exchange<W> {
                 is_bound,
             }) => {
                 if binding == ChannelBinding::Require && !is_bound {
-                    return Err(gate.refuse(NotShown::Unbound));
+                    return Err(demand.refuse(NotShown::Unbound));
                 }
                 self.proof = answer;
                 let user = identity::user_of(&principal, &settings.own_realms());
@@ -400,13 +403,13 @@ impl<W: World> Exchange<W> {
                 answer,
             }) => {
                 self.visit.conversation = Some(conversation);
-                Err(gate.answer(NotShown::Unfinished, answer))
+                Err(demand.answer(NotShown::Unfinished, answer))
             }
-            Ok(Negotiated::OutOfPlace) => Err(gate.refuse(NotShown::OutOfPlace)),
+            Ok(Negotiated::OutOfPlace) => Err(demand.refuse(NotShown::OutOfPlace)),
             Ok(Negotiated::Refused { why, answer }) => {
                 let (peer, why) = (self.connection.client(), why.as_str());
                 world.emit(Event::TicketRefused { peer, why });
-                Err(gate.answer(NotShown::Wrong(Scheme::Negotiate), answer))
+                Err(demand.answer(NotShown::Wrong(Scheme::Negotiate), answer))
             }
             Err(NotNegotiated::TooMany) => Err(Refusal::Busy(Scarce::Logins)),
             Err(NotNegotiated::Unusable(why)) => {
@@ -420,7 +423,7 @@ impl<W: World> Exchange<W> {
 /// Whom a proxy names, where its word is taken.
 fn named(access: &Access, shown: &Shown) -> Option<Principal> {
     match &shown.named {
-        Named::User(user) if access.auth.contains(&Scheme::Proxy) => Some(Principal {
+        UserField::User(user) if access.auth.contains(&Scheme::Proxy) => Some(Principal {
             user: Arc::clone(user),
             scheme: Scheme::Proxy,
         }),

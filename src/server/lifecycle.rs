@@ -174,9 +174,11 @@ impl<W: World> Exchange<W> {
     pub(super) async fn end(&mut self, request: SessionRequest, how: Step) -> Result<Heard, Cut> {
         let shard = &self.shard;
         let session = match find(shard, &request, self.principal.as_ref()) {
-            Some(Known::Session(session)) => session,
-            Some(Known::Ended(id, ending)) => return Ok(repeat(shard, &request, id, ending, how)),
-            Some(Known::Left) => return Ok(Err(Refusal::DiskAway)),
+            Some(Addressee::Session(session)) => session,
+            Some(Addressee::Ended(id, ending)) => {
+                return Ok(repeat(shard, &request, id, ending, how));
+            }
+            Some(Addressee::Left) => return Ok(Err(Refusal::DiskAway)),
             None => return Ok(Err(Refusal::SessionNotFound)),
         };
         let entered = Held::enter(shard, &session, &self.connection, request.target.sent).await;
@@ -201,8 +203,8 @@ fn can_be_notified_of(location: &Location, path: &UploadPath, query: Option<&str
     notification::notification_url(&settings.url, public_url, path, query).is_ok()
 }
 
-/// What a packet names.
-pub enum Known<W: World> {
+/// What a packet is addressed to.
+pub enum Addressee<W: World> {
     /// A session.
     Session(Rc<Session<W>>),
     /// One that ended, and how.
@@ -217,25 +219,25 @@ pub fn find<W: World>(
     shard: &Shard<W>,
     request: &SessionRequest,
     principal: Option<&Principal>,
-) -> Option<Known<W>> {
+) -> Option<Addressee<W>> {
     let id = request.session?;
     let path = &request.target.path;
     let location = shard.location(path);
     let access = &location.access;
     if let Some(session) = shard.session(id) {
         let is_named = session.path == *path && session.is_open_to(access, principal);
-        return is_named.then_some(Known::Session(session));
+        return is_named.then_some(Addressee::Session(session));
     }
     if let Some(kept) = shard.store.journal.left(id) {
         let record = kept.record();
         let owner = record.life.user.as_deref();
         let is_named = record.path == *path && is_open(access, owner, principal);
-        return is_named.then_some(Known::Left);
+        return is_named.then_some(Addressee::Left);
     }
     let user = principal.map(|principal| &*principal.user);
     let tombstones = shard.store.journal.tombstones();
     let ending = tombstones.ending(id, path, user, !shuts_out_ownerless(access))?;
-    Some(Known::Ended(id, ending))
+    Some(Addressee::Ended(id, ending))
 }
 
 /// Answers a packet about a session that ended: no file is touched.

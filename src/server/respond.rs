@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::exchange::{Cut, Exchange, Outcome};
 use super::floor::{Wire as _, World};
 use super::gatekeeper::Shown;
-use super::lifecycle::{self, Known};
+use super::lifecycle::{self, Addressee};
 use super::offers;
 use super::request::{self, Misread, Request, Wanted};
 use super::shard::Phase;
@@ -169,7 +169,7 @@ impl<W: World> Exchange<W> {
             return;
         };
         let found = lifecycle::find(&self.shard, &fragment.request, self.principal.as_ref());
-        if let (1.., Some(Known::Session(session))) = (fragment.content.len(), found) {
+        if let (1.., Some(Addressee::Session(session))) = (fragment.content.len(), found) {
             offers::note_unread(&self.shard, &session).await;
         }
     }

@@ -45,13 +45,13 @@ struct Waiter {
     order_since: Option<Millis>,
 }
 
-/// Who is queued; nobody waits any more when it is dropped.
-struct Queued<'a> {
+/// Who waits there; nobody waits any more when it is dropped.
+struct AtTurnstile<'a> {
     turnstile: &'a Turnstile,
     number: u64,
 }
 
-impl Drop for Queued<'_> {
+impl Drop for AtTurnstile<'_> {
     fn drop(&mut self) {
         let mut inner = self.turnstile.inner.borrow_mut();
         (inner.waiter).take_if(|waiter| waiter.number == self.number);
@@ -202,7 +202,7 @@ impl Turnstile {
 
     async fn await_turn(
         self: &Rc<Self>,
-        queued: Queued<'_>,
+        queued: AtTurnstile<'_>,
         holder: Rc<dyn Holder>,
     ) -> Result<Pass, Superseded> {
         poll_fn(|context| {
@@ -228,7 +228,7 @@ impl Turnstile {
     }
 
     /// Takes the only place in the queue and sends away whoever had it.
-    fn queue(&self, order_since: Option<Millis>) -> Queued<'_> {
+    fn queue(&self, order_since: Option<Millis>) -> AtTurnstile<'_> {
         let mut inner = self.inner.borrow_mut();
         let number = inner.next_number;
         inner.next_number += 1;
@@ -244,7 +244,7 @@ impl Turnstile {
         {
             waker.wake();
         }
-        Queued {
+        AtTurnstile {
             turnstile: self,
             number,
         }

@@ -10,7 +10,7 @@ use crate::config::Config;
 /// Who uses a connection, as far as that was shown, and where it came in.
 #[derive(Clone, Debug, Default)]
 pub struct Visit {
-    known: Option<Known>,
+    known: Option<KnownPrincipal>,
     /// Goes on with the next token of Negotiate.
     pub conversation: Option<Conversation>,
     /// A request was passed on by somebody: the next one may be anybody's.
@@ -21,7 +21,7 @@ pub struct Visit {
 
 /// Somebody who was known a request ago.
 #[derive(Clone, Debug)]
-struct Known {
+struct KnownPrincipal {
     principal: Principal,
     /// The settings under which it was shown.
     settings: Arc<Config>,
@@ -62,7 +62,7 @@ impl Visit {
     /// This user has shown who it is, and need not do so again on this connection.
     pub fn remember(&mut self, principal: &Principal, settings: &Arc<Config>) {
         if !self.is_shared {
-            self.known = Some(Known {
+            self.known = Some(KnownPrincipal {
                 principal: principal.clone(),
                 settings: Arc::clone(settings),
             });

@@ -270,14 +270,14 @@ impl<R: Read> FrameReader<R> {
 /// What stands at the beginning of some bytes.
 enum Look {
     /// A frame.
-    Frame(Found),
+    Frame(FoundFrame),
     /// So many bytes that are none.
     Skip(usize),
     /// It cannot be told from so few.
     More,
 }
 
-struct Found {
+struct FoundFrame {
     id: SessionId,
     sequence: u64,
     payload: Range<usize>,
@@ -285,7 +285,7 @@ struct Found {
     consumed: usize,
 }
 
-impl Found {
+impl FoundFrame {
     fn of(self, bytes: &[u8]) -> Frame<'_> {
         Frame {
             id: self.id,
@@ -316,7 +316,7 @@ fn look(bytes: &[u8], is_end: bool) -> Look {
     if !is_right {
         return Look::Skip(next_magic(bytes, is_end));
     }
-    Look::Frame(Found {
+    Look::Frame(FoundFrame {
         id: SessionId::from_u128(u128::from_be_bytes(
             header[16..32].try_into().expect("sixteen bytes"),
         )),

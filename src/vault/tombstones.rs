@@ -120,16 +120,16 @@ pub struct Tombstones {
     count_max: usize,
     /// How many of them have digests.
     digests: usize,
-    known: BTreeMap<SessionId, Known>,
+    known: BTreeMap<SessionId, PackedTombstone>,
     origins: BTreeMap<Origin, Queues>,
     /// The first origin that the next look for old ones begins with.
     next: Origin,
 }
 
-/// 32 bytes: with its id and its place in a queue, a tombstone takes some 90 of memory, and some 50
-/// more for a digest.
+/// A tombstone in 32 bytes: with its id and its place in a queue it takes some 90 of memory, and
+/// some 50 more for a digest.
 #[derive(Clone, Debug)]
-struct Known {
+struct PackedTombstone {
     key: PathAndUser,
     since_s: u32,
     sequence: u32,
@@ -138,7 +138,7 @@ struct Known {
     sha256: Option<Box<[u8; 32]>>,
 }
 
-impl Known {
+impl PackedTombstone {
     fn tombstone(&self) -> Tombstone {
         Tombstone {
             ending: self.ending,
@@ -237,7 +237,7 @@ impl Tombstones {
         if !tombstone.matters() {
             return;
         }
-        let known = Known {
+        let known = PackedTombstone {
             key: tombstone.key,
             since_s: seconds(now),
             sequence: u32::try_from(tombstone.sequence).unwrap_or(u32::MAX),

@@ -204,7 +204,7 @@ impl Library {
 
     fn display(&self, code: u32, kind: c_int) -> Option<String> {
         let (mut ignored, mut more) = (0, 0);
-        let mut words = Held::empty(self);
+        let mut words = LibraryBuffer::empty(self);
         // SAFETY: all pointers are to live memory of their types; the OID is a constant. The buffer
         // is empty, and released when it is dropped. Of several messages the first says it.
         let status = unsafe {
@@ -221,9 +221,9 @@ impl fmt::Debug for Library {
 }
 
 /// A buffer that the library fills, and that is given back to it.
-struct Held<'l>(Buffer, &'l Library);
+struct LibraryBuffer<'l>(Buffer, &'l Library);
 
-impl<'l> Held<'l> {
+impl<'l> LibraryBuffer<'l> {
     fn empty(library: &'l Library) -> Self {
         let (length, value) = (0, ptr::null_mut());
         Self(Buffer { length, value }, library)
@@ -242,7 +242,7 @@ impl<'l> Held<'l> {
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for LibraryBuffer<'_> {
     fn drop(&mut self) {
         // SAFETY: it is empty, or holds what the library has put there, which is released once.
         unsafe { (self.1.release_buffer)(&mut 0, &mut self.0) };
@@ -357,7 +357,7 @@ impl Acceptor {
         });
         let bindings = bindings.as_ref().map_or(ptr::null(), ptr::from_ref);
         let (mut minor, mut flags, mut client) = (0, 0, ptr::null_mut());
-        let mut answer = Held::empty(library);
+        let mut answer = LibraryBuffer::empty(library);
         // SAFETY: all pointers are to live memory of their types, or null where they may be: of the
         // mechanism, the time and what is delegated we want to hear nothing. Input is only read.
         let status = unsafe {
@@ -406,7 +406,7 @@ impl Name {
         if self.0.is_null() {
             return Err("the ticket names nobody".to_owned());
         }
-        let (mut minor, mut text) = (0, Held::empty(self.1));
+        let (mut minor, mut text) = (0, LibraryBuffer::empty(self.1));
         // SAFETY: the name is the library's; the buffer is empty, and released when it is dropped.
         let status =
             unsafe { (self.1.display_name)(&mut minor, self.0, &mut text.0, ptr::null_mut()) };
