@@ -4,8 +4,10 @@
 //! | --- | --- | --- |
 //! | users | `name:hash` | Apache's `htpasswd` |
 //! | groups | `group: name name` | an editor, as for Apache's `AuthGroupFile` |
-//! | tokens | `name:digest`, SHA-256 of the token in hexadecimal | `bitsd token` |
-//! | certificates | `name:digest`, SHA-256 of the certificate (DER) | `openssl x509 -fingerprint -sha256` |
+//! | tokens | `name:digest` (of the token) | `bitsd token` |
+//! | certificates | `name:digest` (of its DER) | `openssl x509 -fingerprint -sha256` |
+//!
+//! A digest is SHA-256, in hexadecimal.
 //!
 //! Empty lines and those that begin with `#` are skipped. Names are compared as they are written.
 

@@ -7,13 +7,16 @@
 //!
 //! # Packets: what the client sends
 //!
-//! | `BITS-Packet-Type` | Other fields | Body | Means | MC-BUP |
-//! | --- | --- | --- | --- | --- |
-//! | `Ping` | | none | Opens the connection: after a break, and to authenticate before megabytes are sent | 2.2.4 |
-//! | `Create-Session` | `BITS-Supported-Protocols` | none | Asks for a session for this URL | 2.2.2 |
-//! | `Fragment` | `BITS-Session-Id`, `Content-Range` | bytes | The next bytes of the file | 2.2.6 |
-//! | `Close-Session` | `BITS-Session-Id` | none | All is sent: publish the file | 2.2.8 |
-//! | `Cancel-Session` | `BITS-Session-Id` | none | The user gave up: forget it | 2.2.10 |
+//! | `BITS-Packet-Type` | Other fields | Means | MC-BUP |
+//! | --- | --- | --- | --- |
+//! | `Ping` | | Opens the connection | 2.2.4 |
+//! | `Create-Session` | `BITS-Supported-Protocols` | Asks for a session for this URL | 2.2.2 |
+//! | `Fragment` | `BITS-Session-Id`, `Content-Range` | The next bytes of the file | 2.2.6 |
+//! | `Close-Session` | `BITS-Session-Id` | All is sent: publish the file | 2.2.8 |
+//! | `Cancel-Session` | `BITS-Session-Id` | The user gave up: forget it | 2.2.10 |
+//!
+//! Only a *Fragment* has a body: these bytes. A *Ping* comes after a break, and to authenticate
+//! before megabytes are sent.
 //!
 //! The client promises to have one request outstanding at a time. A new connection in the middle of
 //! a session is normal. [`packet`] reads the packets.
@@ -33,9 +36,11 @@
 //! | Answer | The client |
 //! | --- | --- |
 //! | 413 | sends smaller fragments; so never "the file is too large" |
-//! | 500 and `0x8020001F` | forgets the session and starts again: our way out whenever bytes are in doubt |
+//! | 500 and `0x8020001F` | forgets the session and starts again |
 //! | 503, other 5xx | waits (ten minutes by default), pings, goes on |
 //! | 403, 501, `0x80070057`, `0x80200020` | gives up and tells its user |
+//!
+//! To let it start again is our way out whenever bytes are in doubt.
 //!
 //! [`refusal`] holds the whole table, one cause per variant.
 //!

@@ -2,15 +2,17 @@
 //!
 //! A file is made in a folder of the server's own and moved to its destination later, so it has
 //! nothing of what a file made in its destination's folder would have had. It is given that before
-//! it is moved, so that nobody ever sees it otherwise:
+//! it is moved, so that nobody ever sees it otherwise. It gets of a folder that has
 //!
-//! | A folder with | gives its files |
-//! | --- | --- |
-//! | set-group-ID bit | its group |
-//! | default ACL | an access ACL made of it, in which the umask does not count (acl(5), "Object creation") |
-//! | inherited project id (XFS, ext4) | its project id; without it, a rename into the folder fails with `EXDEV` |
-//! | inherited attributes (`chattr`: `inherit/attributes.rs` lists them), and what btrfs compresses by | the same |
-//! | an SELinux type (not that of the server's own folder) | that type, where the policy has no rule of its own for files that we make |
+//! * the set-group-ID bit: its group;
+//! * a default ACL: an access ACL made of it, in which the umask does not count (acl(5), "Object
+//!   creation");
+//! * an inherited project id (XFS, ext4): its project id; without it, a rename into the folder
+//!   fails with `EXDEV`;
+//! * inherited attributes (`chattr`: `inherit/attributes.rs` lists them), and what btrfs compresses
+//!   by: the same;
+//! * an SELinux type (not that of the server's own folder): that type, where the policy has no rule
+//!   of its own for files that we make.
 //!
 //! What the server's own folder gives *its* files is taken off again: it mostly lies beneath a root
 //! and inherits from that.
@@ -19,9 +21,9 @@
 //! folder, the rest costs an `fgetxattr` and an `ioctl`. To ask the kernel by making a file there
 //! (`O_TMPFILE`) would cost more, shows itself to watchers of the folder, and NFS has none.
 //!
-//! The last row is what the policy says of a file without a rule: it has the type of its folder. To
-//! ask for it costs another `fgetxattr`, and only hosts pay that on which the server's own folder
-//! has a label.
+//! The last of them is what the policy says of a file without a rule: it has the type of its
+//! folder. To ask for it costs another `fgetxattr`, and only hosts pay that on which the server's
+//! own folder has a label.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -11,7 +11,7 @@
 //! | bytes that are copied into the page cache | inline while the disk is quick, else by the ring |
 //! | all of these on a disk of another machine (NFS, SMB, FUSE), for ever perhaps | by the lane |
 //! | lists of whole folders | by the lane |
-//! | files that are closed (`descriptor.rs`) | here; those on another machine by the lane, big ones without a name by its second thread |
+//! | files that are closed (`descriptor.rs`) | here; those on another machine by the lane |
 //! | truncation, space that is given back, big files without a name | by its second thread |
 //! | small files on their way to the device | by its third, [`super::write_out`] |
 //!

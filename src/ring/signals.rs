@@ -1,22 +1,34 @@
 //! Signals: which ones the server hears, and what each does.
 //!
-//! The default action of most signals ends the process. Which of them can come, and what comes of
-//! them:
+//! The default action of most signals ends the process. Which of them can come, where from, and
+//! what comes of them:
 //!
-//! | Signal | Comes from | What it does |
-//! | --- | --- | --- |
-//! | SIGTERM, SIGINT, SIGPWR, SIGRTMIN+3 | service managers, Ctrl-C; managers of containers, which halt a machine so (LXC, systemd-nspawn, Podman) | Stops in order, also a start that waits for an address. A second one later than a second stops at once; one that comes earlier is the same one, sent to the process and to its group |
-//! | SIGXCPU | the limit on processor time (`LimitCPU=`) | Stops in order, once: the limit is somebody's wish |
-//! | SIGHUP | `systemctl reload` | Reads the settings again |
-//! | SIGXFSZ | a write beyond the limit on file sizes (`ulimit -f`, `LimitFSIZE=`): any client can cause it | Nothing: the write fails with EFBIG, which is answered |
-//! | SIGPIPE | a write to a connection or a pipe that nobody reads | Nothing: the runtime of Rust ignores it, and the write fails with EPIPE |
-//! | SIGUSR2 | people who have installed a new version | Puts it in the place of this one ([`super::successor`]) |
-//! | SIGUSR1 | people who are used to servers that reopen their logs | Nothing but a line that says so |
-//! | SIGALRM, SIGVTALRM, SIGPROF, SIGIO | timers and descriptors that we do not have | The same |
-//! | SIGTTOU, SIGTTIN | a terminal, whose job in the background we are (`stty tostop`), when the log is written to it | Nothing: the log is written, and the server does not stand still until somebody brings it to the foreground |
-//! | SIGQUIT | Ctrl-\ | As by default: the process ends and leaves a core, which is what it is for |
-//! | SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT | a fault of ours, a seccomp filter | As by default: nothing that goes on could be trusted. No file is mapped into memory, so that a disk cannot cause SIGBUS |
-//! | the others that end a process (SIGSTKFLT, the other real-time signals) | nobody | As by default |
+//! * SIGTERM, SIGINT, SIGPWR, SIGRTMIN+3, from service managers, from Ctrl-C, and from managers of
+//!   containers, which halt a machine so (LXC, systemd-nspawn, Podman): stops in order, also a
+//!   start that waits for an address. A second one later than a second stops at once; one that
+//!   comes earlier is the same one, sent to the process and to its group.
+//! * SIGXCPU, from the limit on processor time (`LimitCPU=`): stops in order, once. The limit is
+//!   somebody's wish.
+//! * SIGHUP, from `systemctl reload`: reads the settings again.
+//! * SIGXFSZ, from a write beyond the limit on file sizes (`ulimit -f`, `LimitFSIZE=`), which any
+//!   client can cause: nothing. The write fails with EFBIG, which is answered.
+//! * SIGPIPE, from a write to a connection or a pipe that nobody reads: nothing. The runtime of
+//!   Rust ignores it, and the write fails with EPIPE.
+//! * SIGUSR2, from people who have installed a new version: puts it in the place of this one
+//!   ([`super::successor`]).
+//! * SIGUSR1, from people who are used to servers that reopen their logs: nothing but a line that
+//!   says so.
+//! * SIGALRM, SIGVTALRM, SIGPROF, SIGIO, from timers and descriptors that we do not have: the same.
+//! * SIGTTOU, SIGTTIN, from a terminal whose job in the background we are (`stty tostop`), when the
+//!   log is written to it: nothing. The log is written, and the server does not stand still until
+//!   somebody brings it to the foreground.
+//! * SIGQUIT, from Ctrl-\: as by default. The process ends and leaves a core, which is what it is
+//!   for.
+//! * SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS, SIGABRT, from a fault of ours or a seccomp
+//!   filter: as by default. Nothing that goes on could be trusted. No file is mapped into memory,
+//!   so that a disk cannot cause SIGBUS.
+//! * The others that end a process (SIGSTKFLT, the other real-time signals), from nobody: as by
+//!   default.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};

@@ -2,10 +2,13 @@
 //! can be made again. Where the disk has refused an upload, it tries whether it takes bytes again:
 //! a load balancer that asks whether the server is ready sends nobody who could find that out.
 //!
-//! | seen | root | work directory or shelf |
-//! | --- | --- | --- |
-//! | renamed, replaced, hidden by a mount | new uploads and publications are refused as transient, until it is back | new uploads are refused as transient, until it is back; those under way go on in the folder that was opened |
-//! | removed | the same | it is made again and locked, the journals are written anew from memory; the bytes of unfinished uploads are lost with their files, and their clients begin again |
+//! * A root that was renamed, replaced, hidden by a mount, or removed: new uploads and publications
+//!   are refused as transient, until it is back.
+//! * A work directory or shelf that was renamed, replaced, or hidden by a mount: new uploads are
+//!   refused as transient, until it is back. Those under way go on in the folder that was opened.
+//! * A work directory or shelf that was removed: it is made again and locked, and the journals are
+//!   written anew from memory. The bytes of unfinished uploads are lost with their files, and their
+//!   clients begin again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -4,11 +4,19 @@
 //!
 //! | Promise | after `kill -9` | after a power cut |
 //! | --- | --- | --- |
-//! | Final fragment Ack given: all bytes are ours to keep | always | always |
-//! | Final fragment Ack given where an application hears of uploads: it has taken the file, and its reply stays until the session ends | always | always |
-//! | Close Ack given (with `publish = "last-fragment"`: the final fragment Ack): the file is whole, at its place (if there is an application: if that asked for it; with `store_ack = "staged"`: it is durable here, and its way into the store is ours) | always | always |
-//! | Fragment Ack given: these bytes need not be sent again | always | `durability = "fragment"`: yes; `"upload"` (default): perhaps not, the server then asks for them again by 416 |
-//! | Destination name | absent, or old, or whole: never partial | same |
+//! | Final fragment Ack: all bytes are ours to keep | always | always |
+//! | The same, if an application hears of uploads: it has taken the file | always | always |
+//! | Close Ack: the file is whole, at its place | always | always |
+//! | Fragment Ack: these bytes need not be sent again | always | by `durability` |
+//! | Destination name: absent, or old, or whole, never partial | always | always |
+//!
+//! * Where an application hears of uploads, its reply stays until the session ends, and the file is
+//!   at its place only if the application asked for it.
+//! * With `publish = "last-fragment"` the final fragment Ack promises what the Close Ack does.
+//! * With `store_ack = "staged"` a Close Ack says that the file is durable here, and that its way
+//!   into the store is ours.
+//! * The bytes of a fragment survive a power cut with `durability = "fragment"`. With `"upload"`,
+//!   the default, perhaps not; the server then asks for them again by 416.
 //!
 //! With `durability = "none"` nothing is ever synced: the column "after `kill -9`" holds, the other
 //! one does not.

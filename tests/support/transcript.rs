@@ -6,10 +6,10 @@
 //! | --- | --- |
 //! | `# ..` | Remark; the first line names the section of the specification |
 //! | `> text` | Sends the text and CR LF, byte for byte; `>` alone is the empty line |
-//! | `< text` | A status line and the fields under it: what the next answer must be. Names are compared in any case, values exactly, and no other field may be there but `Date` |
-//! | `{NAME}` | In an answer, for the first time: any session id, remembered. Everywhere else: that id |
-//! | `{name}` | In the value of a field, for the first time: any text, remembered. Everywhere else: that text |
-//! | `@application KIND N` | An application hears of uploads (`by-reference`, `by-value`) and replies with N bytes; only at the top |
+//! | `< text` | A status line and the fields under it: what the next answer must be |
+//! | `{NAME}` | In an answer: any session id, remembered. Everywhere else: that id |
+//! | `{name}` | In the value of a field: any text, remembered. Everywhere else: that text |
+//! | `@application KIND N` | An application hears of uploads, and replies with N bytes |
 //! | `@setting key = value` | A line of the settings file; only at the top |
 //! | `@given file PATH N`, `@given folder PATH` | Stands in the root already; only at the top |
 //! | `@connect` | Drops the connection and makes a new one |
@@ -20,6 +20,10 @@
 //! | `@closed` | The server ends the connection |
 //! | `@file PATH N`, `@given-file PATH N` | The file holds what was sent, or what it held before |
 //! | `@absent PATH`, `@no-session-files` | Nothing is there |
+//!
+//! Names of fields are compared in any case, values exactly, and no field but those that are listed
+//! may be there but `Date`. What is remembered is what stands there for the first time. KIND is
+//! `by-reference` or `by-value`; an application, too, is named at the top only.
 
 use std::collections::BTreeMap;
 use std::path::Path;
