@@ -323,6 +323,10 @@ pub struct Manner {
 }
 
 /// A file that has just got its name.
+///
+/// What undoes that is [`Disk::take_back`], by name and inode: only a later try wants it, when this
+/// is gone with the one whose sync failed, and somebody may have replaced the file meanwhile. And
+/// where a call that was said to have failed gave the name, there was never any of these.
 #[allow(async_fn_in_trait)]
 pub trait Published: 'static {
     /// Makes its name durable, and whatever it was given with its name.
