@@ -59,7 +59,10 @@ pub struct Security {
     pub is_resumed: bool,
 }
 
-/// One client connection.
+/// One client connection: what requests are read from and answered by.
+///
+/// It has so many methods because half of them only tell something of it; where there is nothing to
+/// tell, they are left as they are here.
 #[allow(async_fn_in_trait)]
 pub trait Wire: 'static {
     /// The memory it fills.
@@ -275,6 +278,10 @@ impl fmt::Display for NotifyError {
 
 /// One shard's outside but for the disk: randomness, memory, connections, other shards,
 /// applications.
+///
+/// It has so many methods because all that is outside is behind one type, by which the flow is
+/// generic: object stores alone have nine. Whoever has no store and no ledger leaves theirs as they
+/// are here.
 #[allow(async_fn_in_trait)]
 pub trait Floor: Runtime {
     /// Its connections.

@@ -33,7 +33,7 @@ pub trait Block: 'static {
     fn bytes_mut(&mut self) -> &mut [u8];
 }
 
-/// An open file to be read.
+/// An open file to be read: a part that is hashed, a reply, or what is downloaded.
 #[allow(async_fn_in_trait)]
 pub trait Readable: 'static {
     /// The memory that it is read into.
@@ -48,7 +48,7 @@ pub trait Readable: 'static {
     ) -> (io::Result<usize>, Self::Block);
 }
 
-/// An open work file.
+/// An open work file: what the bytes of an upload go into, and what makes them durable.
 #[allow(async_fn_in_trait)]
 pub trait File: Readable {
     /// Writes `block[range]` at `offset`; may take fewer bytes.
@@ -96,7 +96,7 @@ pub trait File: Readable {
     async fn truncate(&self, bytes: u64) -> io::Result<()>;
 }
 
-/// A file that is only ever appended to.
+/// A file that is only ever appended to, as the journal of a shard is.
 #[allow(async_fn_in_trait)]
 pub trait Log: 'static {
     /// Appends all bytes, or none: after an error the next append begins at the same place. One at
@@ -355,6 +355,9 @@ pub trait Runtime: 'static {
 pub type StatResult = io::Result<Option<WorkStat>>;
 
 /// One shard's view of the folders that are the server's own: flat, and private to it.
+///
+/// It has so many methods because half of them only tell what the shelves are and what their file
+/// systems promise, which decides what has to be synced and when.
 #[allow(async_fn_in_trait)]
 pub trait WorkFiles: Runtime {
     /// Its work files.
@@ -434,8 +437,8 @@ pub trait WorkFiles: Runtime {
     async fn sync_shelf(&self, shelf: Shelf) -> io::Result<()>;
 }
 
-/// One shard's view of the disk: the shelves, and the trees of destinations. Paths are resolved
-/// beneath their roots, whatever links stand in them.
+/// One shard's view of the disk: the shelves, and the trees of destinations, into which files are
+/// published. Paths are resolved beneath their roots, whatever links stand in them.
 #[allow(async_fn_in_trait)]
 pub trait Disk: WorkFiles {
     /// Its files that have just got their names.
