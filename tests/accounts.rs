@@ -431,6 +431,22 @@ fn who_guesses_passwords_must_wait_and_others_of_the_same_place_need_not() {
     known.ping().assert(200, None);
 }
 
+/// Goal: what a client may get wrong does not grow with the cores of the server.
+#[test]
+fn who_guesses_on_many_connections_has_no_more_tries() {
+    let guarded = guarded("cores = 8\nauth = [\"basic\"]\n");
+    let mut asked = 0;
+    for guess in 0..60 {
+        let mut guesser = guarded.client("/a.bin", &basic("anna", &format!("guess {guess}")));
+        match guesser.ping().status {
+            401 => asked += 1,
+            status => assert_eq!(status, 503),
+        }
+    }
+    // The first wait is a second, and a second may pass.
+    assert!((10..=13).contains(&asked), "{asked} were compared");
+}
+
 /// Ten are free, whether they come at once or one after the other.
 #[test]
 fn who_guesses_many_passwords_at_once_has_no_more_tries() {

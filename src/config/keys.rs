@@ -455,6 +455,13 @@ keys! {
         /// TLS handshakes that one shard begins in a second; more wait for their turn, up to two
         /// seconds. Where the wait is over a second, no client adds to a quarter of the line.
         handshakes_per_second_max: u64 = 500, Row::of(count(1..=1_000_000)).live();
+        // Passwords are remembered once they are right, so most come at a start. More threads would
+        // leave less for uploads.
+        /// Threads that compare passwords; as many look at Kerberos tickets.
+        verify_threads: usize = 2, Row::of(count(1..=256));
+        /// Passwords that wait for such a thread, and tickets; of one client an eighth of them. Who
+        /// brings one more hears 503.
+        verify_queue_max: usize = 256, Row::of(count(8..=65_536));
         /// Time for a head to arrive, in milliseconds.
         head_ms_max: u64 = 10_000, Row::of(milliseconds(100..=600_000)).live();
         /// Time between requests, in milliseconds.

@@ -42,6 +42,7 @@ use crate::notify::{Bounds, Notifier};
 use crate::objects::Objects;
 use crate::observe;
 use crate::processors;
+use crate::server::common::Common;
 use crate::vault::names::{WorkName, is_half_note, parse_name};
 use crate::vault::readback::Dealt;
 use crate::verify::{self, Verifier};
@@ -82,7 +83,11 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let (courier, verifier) = (courier(&config)?, verifier(&config)?);
     let (metrics, tap) = (metrics(&config, &ready), Arc::new(Tap::default()));
     let lookout = Watch::start(&ready.directories, &metrics, &spaces)?;
-    let (afoot, clients, herald) = (Afoot::default(), Arc::default(), Herald::new(&metrics));
+    let (afoot, common, herald) = (
+        Afoot::default(),
+        Common::of(&config.limits),
+        Herald::new(&metrics),
+    );
     let ledger = ledger::begin(&config, &metrics, &ready.directories.shelves(), &spaces)?;
     let objects = objects(&config, &metrics, &ready)?;
     let (mut windows, mut reloads, mut deals) = (Vec::new(), Vec::new(), Vec::new());
@@ -102,7 +107,7 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
             ledger: ledger.clone(),
             watch: lookout.clone(),
             spaces: spaces.clone(),
-            clients: Arc::clone(&clients),
+            common: common.clone(),
             config: Arc::clone(&config),
             boot: ready.boot.clone(),
             metrics: Arc::clone(&metrics),
@@ -351,7 +356,8 @@ fn objects(
 
 /// Threads that look at passwords and tickets, with the keys for these.
 fn verifier(config: &Config) -> Result<Verifier, LaunchError> {
-    let verifier = Verifier::start().map_err(LaunchError::Thread)?;
+    let (threads, queue_max) = (config.limits.verify_threads, config.limits.verify_queue_max);
+    let verifier = Verifier::start(threads, queue_max).map_err(LaunchError::Thread)?;
     let acceptance = verify::prepare(&config.accounts.keys);
     let _is_in_the_log = reloader::tell_of_tickets(config, &acceptance);
     verifier.accept_for(acceptance);

@@ -47,7 +47,7 @@ use crate::notify::Notifier;
 use crate::objects::Objects;
 use crate::observe;
 use crate::server::budget::Budget;
-use crate::server::clients::Clients;
+use crate::server::common::Common;
 use crate::server::floor::{Floor as _, Wire as _};
 use crate::server::recover::{self, Recovered};
 use crate::server::serve;
@@ -160,7 +160,7 @@ pub struct Seat {
     pub ledger: Option<Ledger>,
     pub watch: Watch,
     pub spaces: Spaces,
-    pub clients: Arc<Clients>,
+    pub common: Common,
     pub to_adopt: Receiver<Offer<NewSettings>>,
     pub listeners: listeners::Sockets,
     pub secure: Vec<Option<Terms>>,
@@ -262,7 +262,7 @@ impl Seat {
         world.add_roots(self.roots);
         let (world, count) = (Rc::new(world), self.config.cores);
         world.spawn(beat(Rc::clone(&world)));
-        let shard = Shard::new(world, self.config, self.clients, self.index, count);
+        let shard = Shard::new(world, self.config, self.common, self.index, count);
         let (is_stopping, kit) = (Rc::new(Cell::new(false)), Rc::new(Kit::default()));
         let secure: Secure = Rc::new(RefCell::new(self.secure));
         let entrance = Entrance {

@@ -1,8 +1,8 @@
 //! How many sessions each client and each user has, since a location may bound that, now or after
 //! the next reload.
 //!
-//! A client's sessions are spread over all shards, so this is the one table that they share. It is
-//! touched when a session begins and when it ends.
+//! A client's sessions are spread over all shards, so they share this table. It is touched when a
+//! session begins and when it ends.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

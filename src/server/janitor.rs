@@ -112,8 +112,10 @@ impl<W: World> Shard<W> {
         });
     }
 
-    /// Ends the sessions that have expired by now, a few at a time.
+    /// Ends the sessions that have expired by now, a few at a time, and forgets passwords that are
+    /// believed no more.
     async fn clean_up(self: &Rc<Self>, now: Millis) {
+        self.remembered.borrow_mut().clean_up(now);
         while self.reschedule_some(SESSIONS_PER_TURN) {
             self.world.give_way().await;
         }

@@ -142,7 +142,7 @@ impl<W: World> Exchange<W> {
         };
         // Transient, as the cause is: one of the client's other sessions ends, or expires. 403
         // would end the job.
-        let counted = self.shard.clients.admit(client, user, bounds);
+        let counted = self.shard.common.clients.admit(client, user, bounds);
         counted.map_err(|full| match full {
             Reached::OfClient => Refusal::TooManySessions,
             Reached::OfUser => Refusal::TooManyOfUser,

@@ -108,6 +108,7 @@ pub mod budget;
 pub mod carry_out;
 pub mod chronicle;
 pub mod clients;
+pub mod common;
 pub mod connection;
 pub mod crowd;
 pub mod custody;

@@ -1,6 +1,5 @@
 //! Whether a password is right: what is remembered of it, when it is looked at, what comes of that.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 
 use super::crowd;
@@ -14,15 +13,14 @@ use crate::vault::disk::millis;
 
 /// One of a client's places in the queue of what is looked at; given back when dropped.
 pub struct LoginPlace<'a> {
-    visitors: &'a RefCell<Visitors>,
+    visitors: &'a Visitors,
     client: u64,
     is_comparing: bool,
 }
 
 impl Drop for LoginPlace<'_> {
     fn drop(&mut self) {
-        let mut visitors = self.visitors.borrow_mut();
-        visitors.leave(self.client, self.is_comparing);
+        self.visitors.leave(self.client, self.is_comparing);
     }
 }
 
@@ -33,8 +31,8 @@ impl<W: World> Exchange<W> {
     /// All of them are taken.
     pub(super) fn take_place(&self) -> Result<LoginPlace<'_>, Refusal> {
         let client = crowd::number(self.connection.client().ip());
-        let visitors = &self.shard.visitors;
-        let entered = visitors.borrow_mut().enter(client);
+        let visitors = &*self.shard.common.visitors;
+        let entered = visitors.enter(client);
         entered.map_err(|TooMuch| Refusal::Busy(Scarce::Logins))?;
         Ok(LoginPlace {
             visitors,
@@ -54,26 +52,23 @@ impl<W: World> Exchange<W> {
     ) -> Result<bool, Refusal> {
         let world = &self.shard.world;
         let client = crowd::number(self.connection.client().ip());
-        let claim = {
-            let visitors = self.shard.visitors.borrow();
-            let claim = hash.map(|hash| visitors.memory.claim(user, password, hash));
-            if claim.is_some_and(|claim| visitors.memory.knows(claim, world.now())) {
-                return Ok(true);
-            }
-            let wait_ms = visitors.throttle.wait_ms(client, world.now());
-            if wait_ms > 0 {
-                return Err(too_soon(wait_ms));
-            }
-            claim
-        };
+        let remembered = &self.shard.remembered;
+        let claim = hash.map(|hash| remembered.borrow().claim(user, password, hash));
+        let is_known = || claim.is_some_and(|claim| remembered.borrow().knows(claim, world.now()));
+        if is_known() {
+            return Ok(true);
+        }
+        let visitors = &self.shard.common.visitors;
+        let wait_ms = visitors.wait_ms(client, world.now());
+        if wait_ms > 0 {
+            return Err(too_soon(wait_ms));
+        }
         let Some(tried) = hash.or(settings.accounts.decoy()) else {
             return Ok(false);
         };
         let mut place = self.take_place()?;
-        let turn = poll_fn(|context| {
-            let mut visitors = self.shard.visitors.borrow_mut();
-            visitors.poll_turn(client, claim, world.now(), context.waker())
-        });
+        let turn =
+            poll_fn(|context| visitors.poll_turn(client, is_known(), world.now(), context.waker()));
         match turn.await {
             PasswordTurn::Known => return Ok(true),
             PasswordTurn::TooSoon(wait_ms) => return Err(too_soon(wait_ms)),
@@ -86,19 +81,19 @@ impl<W: World> Exchange<W> {
         // Awaited to its end, so that it is counted as long as somebody works on it.
         let is_right = world.verify(attempt).await;
         let is_right = is_right.map_err(|TooManyAttempts| Refusal::Busy(Scarce::Logins))?;
-        let mut visitors = self.shard.visitors.borrow_mut();
         let now = world.now();
         match claim.filter(|_| is_right) {
             Some(claim) => {
-                visitors.throttle.succeeded(client, user, now);
+                visitors.succeeded(client, user, now);
                 let kept_ms = millis(settings.auth_memory);
                 if kept_ms > 0 {
-                    visitors.memory.keep(claim, now.saturating_add(kept_ms));
+                    let until_ms = now.saturating_add(kept_ms);
+                    remembered.borrow_mut().keep(claim, until_ms);
                 }
                 Ok(true)
             }
             None => {
-                visitors.throttle.failed(client, now);
+                visitors.failed(client, now);
                 Ok(false)
             }
         }

@@ -109,7 +109,7 @@ fn enter<W: World>(shard: &Rc<Shard<W>>, restored: Restored) -> Rc<Session<W>> {
         restored.path,
         restored.keep,
         restored.age_ms,
-        (shard.clients).count(Client::new(&location.prefix, address), user),
+        (shard.common.clients).count(Client::new(&location.prefix, address), user),
     );
     if was_sealed {
         session.note_sealed();

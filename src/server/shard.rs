@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use super::clients::Clients;
+use super::common::Common;
 use super::connection::{Connection, ConnectionId};
 use super::crowd::Crowd;
 use super::dateline::Dateline;
@@ -17,7 +17,7 @@ use super::floor::{HEAD_BLOCK_BYTES_MAX, World};
 use super::outbox::Outbox;
 use super::session::Session;
 use super::shares::Shares;
-use crate::auth::visitors::Visitors;
+use crate::auth::memory::Memory;
 use crate::bits::reply::Scarce;
 use crate::bits::session_id::SessionId;
 use crate::config::{Config, Durability, Limits, Location};
@@ -71,10 +71,10 @@ pub struct Shard<W: World> {
     asks: Cell<bool>,
     /// Locations of earlier settings, as long as a request is under way that began under them.
     former_locations: RefCell<Vec<Rc<Location>>>,
-    /// Sessions of clients on all shards.
-    pub clients: Arc<Clients>,
-    /// Who has shown who they are.
-    pub visitors: RefCell<Visitors>,
+    /// What it shares with all shards.
+    pub common: Common,
+    /// Passwords that were found right on this shard.
+    pub remembered: RefCell<Memory>,
     /// This shard's number; `index < count`.
     pub index: usize,
     /// Number of shards.
@@ -154,7 +154,7 @@ impl<W: World> Shard<W> {
     pub fn new(
         world: Rc<W>,
         config: Arc<Config>,
-        clients: Arc<Clients>,
+        common: Common,
         index: usize,
         count: usize,
     ) -> Rc<Self> {
@@ -177,8 +177,8 @@ impl<W: World> Shard<W> {
             settings: RefCell::new(Arc::clone(&config)),
             asks: Cell::new(asks(&config)),
             former_locations: RefCell::default(),
-            clients,
-            visitors: RefCell::new(Visitors::new(secret)),
+            common,
+            remembered: RefCell::new(Memory::new(secret)),
             index,
             count,
             head_limits,

@@ -18,12 +18,6 @@ use crate::auth::negotiation::{Leg, Negotiated, NotNegotiated};
 use tickets::{Acceptance, Tickets};
 use workers::Workers;
 
-/// Threads of each queue. More would leave less for uploads, and passwords are remembered once they
-/// are right.
-const THREADS: usize = 2;
-/// What waits in each queue at the most.
-const QUEUE_MAX: usize = 256;
-
 /// The way to the threads.
 #[derive(Clone, Debug)]
 pub struct Verifier {
@@ -40,14 +34,15 @@ impl Verifier {
         }
     }
 
-    /// Starts the threads; they end with the last of the clones.
+    /// Starts so many threads for each queue, in which so much may wait; they end with the last of
+    /// the clones.
     ///
     /// # Errors
     /// There is no thread.
-    pub fn start() -> io::Result<Self> {
+    pub fn start(threads: usize, queue_max: usize) -> io::Result<Self> {
         Ok(Self {
-            hashes: Workers::start("verify", THREADS, QUEUE_MAX)?,
-            tickets: Tickets::new(Workers::start("tickets", THREADS, QUEUE_MAX)?),
+            hashes: Workers::start("verify", threads, queue_max)?,
+            tickets: Tickets::new(Workers::start("tickets", threads, queue_max)?),
         })
     }
 
@@ -102,7 +97,7 @@ mod tests {
 
     #[test]
     fn passwords_are_tried_elsewhere() {
-        let verifier = Verifier::start().unwrap();
+        let verifier = Verifier::start(1, 8).unwrap();
         assert_eq!(ask(&verifier, b"sesame"), Ok(true));
         assert_eq!(ask(&verifier, b"other"), Ok(false));
         assert_eq!(ask(&Verifier::idle(), b"sesame"), Err(TooManyAttempts));

@@ -271,6 +271,9 @@ pub fn heard(sim: &Sim, user: usize, status: u16, shown: Shown, known: &mut Know
             ));
         }
         (401, _) => {
+            if let Shown::Right(_) = shown {
+                sim.wrong.set(sim.wrong.get() + 1);
+            }
             sim.marks.hit("asked who it is (401)");
             *known = Known {
                 is_asked: true,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use bitsd::server::clients::Clients;
+use bitsd::server::common::Common;
 use bitsd::server::shard::{Newcomers, Phase, Shard};
 use bitsd::server::visit::Visit;
 use bitsd::server::{recover, serve};
@@ -71,6 +71,8 @@ pub struct Sim {
     ports: Cell<u16>,
     /// How often all passwords and tokens have changed.
     pub changes: Cell<u64>,
+    /// How many passwords of honest clients were found wrong, since they had changed.
+    pub wrong: Cell<u32>,
     /// Until when targets of events are away.
     pub brokers_away: Away,
     /// Tickets of which half was taken.
@@ -176,6 +178,7 @@ impl Sim {
             last_shards: Cell::new(0),
             ports: Cell::new(1),
             changes: Cell::new(0),
+            wrong: Cell::new(0),
             brokers_away: Away::default(),
             conversations: RefCell::default(),
             conns: RefCell::default(),
@@ -458,11 +461,10 @@ impl Sim {
             config.accounts = identity::accounts(self.changes.get());
         }
         let config = Arc::new(config);
-        let clients = Arc::new(Clients::default());
+        let common = Common::of(&config.limits);
         for index in 0..count {
             let world = Rc::new(SimWorld::new(self, &life, index));
-            let clients = Arc::clone(&clients);
-            let shard = Shard::new(world, Arc::clone(&config), clients, index, count);
+            let shard = Shard::new(world, Arc::clone(&config), common.clone(), index, count);
             life.shards.borrow_mut().push(shard);
         }
         let reading = Rc::clone(self).read_journals(Rc::clone(&life), count);

@@ -32,6 +32,8 @@ pub struct Reply {
     pub digest: Option<String>,
     /// `BITS-Error-Context` is that of the application.
     pub is_of_application: bool,
+    /// The client had too many passwords wrong.
+    pub is_throttled: bool,
     /// The server ends the connection.
     pub is_last: bool,
 }
@@ -228,6 +230,7 @@ fn parse(head: &[u8]) -> Option<Reply> {
         error: field("BITS-Error-Code").map(str::to_owned),
         reply_url: field("BITS-Reply-URL").map(str::to_owned),
         digest: field("Repr-Digest").map(str::to_owned),
+        is_throttled: text.contains("too many wrong passwords"),
         is_of_application: field("BITS-Error-Context") == Some("0x7"),
         is_last: field("Connection") == Some("close"),
     })

@@ -94,6 +94,8 @@ pub enum Bug {
     PingUnauthenticated,
     /// A password that was right is believed when its line is another one.
     CacheOutlivesLine,
+    /// Whoever guesses the passwords of a user keeps that one out.
+    ThrottlePerUser,
     /// Who was known on a connection is not, on another shard.
     IdentityLost,
     /// Who was known on a connection that others use as well is taken for them.
@@ -192,6 +194,7 @@ impl Bug {
         Self::TombstoneForAll,
         Self::PingUnauthenticated,
         Self::CacheOutlivesLine,
+        Self::ThrottlePerUser,
         Self::IdentityLost,
         Self::IdentityKept,
         Self::PlainLost,
