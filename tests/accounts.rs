@@ -229,6 +229,72 @@ fn a_session_belongs_to_its_user_also_after_a_crash() {
     assert_eq!((response.status, response.body.len()), (200, 20));
 }
 
+/// Goal: an upload that was under way when `auth` was set goes on, and ends as somebody's.
+#[test]
+fn what_nobody_made_is_whose_who_goes_on_with_it() {
+    let mut guarded = guarded("");
+    let mut begun: Vec<Client> = ["/a.bin", "/b.bin"].map(|at| guarded.client(at, "")).into();
+    for client in &mut begun {
+        client.try_create().assert(200, None);
+        client.send(fragment(0..10).of(20)).assert(200, None);
+    }
+    let lines = format!(
+        "{}auth = [\"basic\"]\nsessions_per_user_max = 2\n",
+        files(guarded.folder.path())
+    );
+    guarded.server.reload(&lines);
+    guarded.server.wait_for_log("the settings were reloaded");
+    let (anna, bert) = (basic("anna", "sesame"), basic("bert", "sesame"));
+    for client in &mut begun {
+        client.send(fragment(10..15).of(20)).assert(401, None);
+        client.lines = anna.clone();
+    }
+    begun[0].send(fragment(10..15).of(20)).assert(200, None);
+    let thief_hears_nothing = |guarded: &Guarded| {
+        let mut thief = guarded.client("/a.bin", &bert);
+        thief.adopt(begun[0].session());
+        let sent = thief.send(fragment(15..20).of(20));
+        sent.assert(500, Some(SESSION_NOT_FOUND));
+        thief.close().assert(500, Some(SESSION_NOT_FOUND));
+        thief.cancel().assert(500, Some(SESSION_NOT_FOUND));
+    };
+    thief_hears_nothing(&guarded);
+    guarded.server.kill9();
+    guarded
+        .server
+        .restart_with(Settings::default().file(&lines));
+    thief_hears_nothing(&guarded);
+    // It counts as hers.
+    let mut more = ["/c.bin", "/d.bin"].map(|at| guarded.client(at, &anna));
+    more[0].try_create().assert(200, None);
+    assert_eq!(more[1].try_create().status, 503);
+    more[0].cancel().assert(200, None);
+    let [a, b] = &mut begun[..] else {
+        unreachable!("two")
+    };
+    a.reconnect_to(guarded.server.address());
+    a.send(fragment(15..20).of(20)).assert(200, None);
+    a.close().assert(200, None);
+    guarded.server.assert_file("a.bin", 1, 20);
+    let log = guarded.server.log();
+    let end = log.lines().find(|line| line.contains("path=\"a.bin\""));
+    let end = end.expect("its end is logged");
+    assert!(
+        end.contains("user=\"anna\"") && end.contains("proof=\"basic\""),
+        "{end}"
+    );
+    // The end of an upload is a way to go on with it, too.
+    b.reconnect_to(guarded.server.address());
+    b.lines = bert;
+    b.cancel().assert(200, None);
+    let log = guarded.server.log();
+    assert!(
+        log.lines()
+            .any(|line| line.contains("path=\"b.bin\"") && line.contains("user=\"bert\"")),
+        "{log}"
+    );
+}
+
 /// Where each user has a folder of his own, a path of before may lead into that of anybody.
 #[test]
 fn where_users_have_folders_what_nobody_made_is_there_for_nobody() {

@@ -111,6 +111,19 @@ impl Clients {
     }
 }
 
+impl Counted {
+    /// It is counted for this user too, however many that one has: nobody had made it.
+    pub fn also_of(&mut self, user: &Arc<str>) {
+        if self.user.is_some() {
+            return;
+        }
+        let mut counts = (self.clients.counts.lock()).unwrap_or_else(PoisonError::into_inner);
+        let key = (self.client.location, Arc::clone(user));
+        *counts.users.entry(key).or_default() += 1;
+        self.user = Some(Arc::clone(user));
+    }
+}
+
 impl Drop for Counted {
     fn drop(&mut self) {
         let mut counts = (self.clients.counts.lock()).unwrap_or_else(PoisonError::into_inner);
@@ -177,6 +190,21 @@ mod tests {
         drop((second, third));
         let counts = clients.counts.lock().unwrap();
         assert!(counts.clients.is_empty() && counts.users.is_empty());
+    }
+
+    #[test]
+    fn what_nobody_has_made_counts_for_whoever_gets_it() {
+        let clients = Arc::new(Clients::default());
+        let (anna, bert) = (Arc::from("anna"), Arc::from("bert"));
+        let admit = || clients.admit(client("in", 1), Some(Arc::clone(&anna)), TWO);
+        let mut found = [(); 2].map(|()| clients.count(client("in", 2), None));
+        found.iter_mut().for_each(|counted| counted.also_of(&anna));
+        assert_eq!(admit().unwrap_err(), Reached::OfUser);
+        found[0].also_of(&bert);
+        assert_eq!(admit().unwrap_err(), Reached::OfUser, "it stays with her");
+        drop(found);
+        assert!(admit().is_ok());
+        assert!(clients.counts.lock().unwrap().users.is_empty());
     }
 
     #[test]

@@ -82,6 +82,9 @@ impl<W: World> Exchange<W> {
         let asked = std::mem::take(&mut fragment.request.target.sent);
         let entered = Held::enter(&self.shard, &found, &self.connection, asked).await;
         let mut held = entered.map_err(|_| Cut)?;
+        if let Err(refusal) = self.claim(&mut held).await {
+            return Ok(outcome(Err(refusal), unread));
+        }
         if held.is_empty_too_long() {
             return Ok(outcome(held.answer(Step::Expire).await, unread));
         }

@@ -4,6 +4,7 @@
 //! state machine decides is carried out above, in [`super::carry_out`].
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::connection::{Connection, ConnectionId};
 use super::floor::{Wire as _, World};
@@ -11,6 +12,7 @@ use super::rules;
 use super::session::{Session, Work};
 use super::shard::Shard;
 use super::turnstile::{Entered, Holder, Pass, Superseded};
+use crate::auth::policy::Principal;
 use crate::bits::reply::Refusal;
 use crate::bits::session::{Decision, Ending, State, Step};
 use crate::bits::session_id::SessionId;
@@ -169,6 +171,19 @@ impl<W: World> Held<W> {
     /// Whether an administrator's order waits for the session.
     pub(super) fn is_ordered_away(&self) -> bool {
         self.session.turnstile.order_waits()
+    }
+
+    /// Nobody had made the session, and this user goes on with it.
+    pub(super) async fn give_to(&mut self, principal: &Principal) {
+        let shard = Rc::clone(&self.shard);
+        let work = self.work();
+        if let Some(counted) = &mut work.counted {
+            counted.also_of(&principal.user);
+        }
+        let user = Arc::clone(&principal.user);
+        work.keep.kept().give_to(user, principal.scheme);
+        // Before its client hears anything: a restart must not give it to somebody else.
+        work.keep.note_life(&shard.store).await;
     }
 
     /// Closes the part if it is open for this connection.

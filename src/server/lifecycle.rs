@@ -154,6 +154,24 @@ impl<W: World> Exchange<W> {
         self.connection.client().ip().to_canonical()
     }
 
+    /// What was made when nobody was asked is there for all who may upload, until the first of them
+    /// goes on with it: then it is that one's. Somebody else may have come in between.
+    ///
+    /// # Errors
+    /// [`Refusal::SessionNotFound`]
+    pub(super) async fn claim(&self, held: &mut Held<W>) -> Result<(), Refusal> {
+        let location = held.location();
+        if !(held.session()).is_open_to(&location.access, self.principal.as_ref()) {
+            return Err(Refusal::SessionNotFound);
+        }
+        if let Some(principal) = &self.principal
+            && held.session().is_for_the_taking()
+        {
+            held.give_to(principal).await;
+        }
+        Ok(())
+    }
+
     /// What the ledger tells of the certificate that the client has shown, if it has.
     fn shown_certificate(&self) -> Option<Arc<ShownCertificate>> {
         if !self.shard.world.keeps_custody() {
@@ -183,6 +201,9 @@ impl<W: World> Exchange<W> {
         };
         let entered = Held::enter(shard, &session, &self.connection, request.target.sent).await;
         let mut held = entered.map_err(|_| Cut)?;
+        if let Err(refusal) = self.claim(&mut held).await {
+            return Ok(Err(refusal));
+        }
         loop {
             let reply = held.answer(how).await;
             // An empty file, or one whose seal failed before, is sealed first and closed then.

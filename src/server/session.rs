@@ -246,6 +246,13 @@ impl<W: World> Session<W> {
         is_open(access, self.kept.record().life.user.as_deref(), principal)
     }
 
+    /// Whether nobody has made it, and whoever goes on with it gets it. Once others were told of
+    /// its file it stays as they know it.
+    pub fn is_for_the_taking(&self) -> bool {
+        let is_ours_alone = matches!(self.state(), State::Receiving { .. } | State::Sealed { .. });
+        is_ours_alone && self.kept.record().life.user.is_none()
+    }
+
     /// Bytes were offered, and none was taken; the next record says it. Whether that is new, and
     /// matters: whoever closes behind them did not mean an empty file.
     pub(super) fn note_vain_offer(&self) -> bool {
@@ -326,8 +333,9 @@ impl<W: World> Session<W> {
 }
 
 /// Whether what `owner` has made is there for whoever asks: it belongs to the user who made it.
-/// What was made when nobody was asked is there for all who may upload, except where users have
-/// folders of their own; and where nobody is asked any more, nobody is kept away.
+/// What was made when nobody was asked is there for all who may upload until one of them goes on
+/// with it, except where users have folders of their own; and where nobody is asked any more,
+/// nobody is kept away.
 pub fn is_open(access: &Access, owner: Option<&str>, principal: Option<&Principal>) -> bool {
     match (owner, principal) {
         (None, _) if shuts_out_ownerless(access) => false,

@@ -2,8 +2,10 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::bits::session::State;
+use crate::http::authorization::Scheme;
 use crate::http::digest::Digests;
 use crate::vault::hashing::Hashed;
 use crate::vault::record::{Change, Record};
@@ -93,6 +95,12 @@ impl Kept {
     pub fn count_connection(&self) {
         let life = &mut self.record.borrow_mut().life;
         life.connections = life.connections.saturating_add(1);
+    }
+
+    /// Nobody had made it, and now it is this user's, who was known so; the next frame says it.
+    pub fn give_to(&self, user: Arc<str>, proof: Scheme) {
+        let life = &mut self.record.borrow_mut().life;
+        (life.user, life.proof) = (Some(user), Some(proof));
     }
 
     /// The upload was interrupted once more; the next frame says it. How often it was.
