@@ -21,8 +21,8 @@ use rustix::io::Errno;
 use Heals::WithServer;
 use Severity::Warning;
 use remedies::{
-    BRING_DISK, BRING_LOCATION_BACK, CLOSE_FILES, FREE_SPACE, GRANT_DESTINATION, KEEP_OUT,
-    RAISE_QUOTA, REMOUNT, SEE_BEFORE,
+    BRING_DISK, BRING_LOCATION_BACK, BRING_ROOT_BACK, CLOSE_FILES, FREE_SPACE, GRANT_DESTINATION,
+    KEEP_OUT, RAISE_QUOTA, REMOUNT, SEE_BEFORE,
 };
 use table::ROWS;
 
@@ -98,10 +98,14 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     if error.get_ref().is_some_and(|inner| inner.is::<DiskAway>()) {
         return disk_away();
     }
-    if (error.get_ref())
-        .is_some_and(|inner| inner.is::<LeftOnOtherDisk>() || inner.is::<NamedElsewhere>())
-    {
+    if (error.get_ref()).is_some_and(|inner| inner.is::<LeftOnOtherDisk>()) {
         return location_moved();
+    }
+    if error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<NamedElsewhere>())
+    {
+        return named_elsewhere();
     }
     if let Some(SyncNotBegun(why)) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
         return not_begun(op, why);
@@ -223,6 +227,16 @@ fn location_moved() -> Diagnosis {
         severity: Warning,
         cause: "the location has moved to another disk since the upload was begun",
         remedy: BRING_LOCATION_BACK,
+    }
+}
+
+/// The file is safe against everything but a power cut, and its client cannot be told less.
+fn named_elsewhere() -> Diagnosis {
+    Diagnosis {
+        cause: "the file has its name beneath a root that the settings do not name any more, and the server was not \
+                stopped since: whether a power cut would leave it is not known",
+        remedy: BRING_ROOT_BACK,
+        ..location_moved()
     }
 }
 

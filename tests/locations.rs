@@ -328,3 +328,71 @@ fn roots_that_no_location_names_any_more_are_closed() {
         descriptors(server.pid()) <= before + 3
     });
 }
+
+/// Goal: what was closed is over, whatever becomes of its location. A client whose Ack was lost
+/// hears the same again; nothing is counted as unfinished.
+#[test]
+fn what_was_closed_ends_with_the_stop_also_where_its_location_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    let lines = format!("[[location]]\nprefix = \"/logs\"\nroot = {own:?}\n");
+    for publish in ["close", "last-fragment"] {
+        let lines = format!("publish = {publish:?}\n{lines}");
+        let mut server = with(&lines);
+        let mut client = upload(&server, "/logs/a.bin", 10);
+        server.stop();
+        server.restart_with(Settings::default().file(""));
+        server.wait_for_log("unfinished=0");
+        client.reconnect_to(server.address());
+        client.close().assert(200, None);
+        assert!(!server.log().contains("event=disk_failed"));
+        assert_eq!(std::fs::read(own.join("a.bin")).unwrap().len(), 10);
+        std::fs::remove_file(own.join("a.bin")).unwrap();
+    }
+}
+
+/// Where the server was killed, nobody knows whether a power cut would leave the name: the client
+/// hears 503, and an administrator can end it all the same. So does its time.
+#[test]
+fn what_was_closed_before_a_kill_can_be_ended_where_its_location_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join("own");
+    std::fs::create_dir(&own).unwrap();
+    let socket = folder.path().join("admin.sock");
+    let top = |timeout: &str| {
+        format!(
+            "admin_socket = {socket:?}\ncleanup_interval = \"1s\"\nsession_timeout = {timeout:?}\n"
+        )
+    };
+    let mut server = with(&format!(
+        "{}[[location]]\nprefix = \"/logs\"\nroot = {own:?}\n",
+        top("14d")
+    ));
+    let mut clients = ["/logs/a.bin", "/logs/b.bin"].map(|path| upload(&server, path, 10));
+    server.kill9();
+    server.restart_with(Settings::default().file(&top("14d")));
+    let [cancelled, expired] = &mut clients;
+    for client in [&mut *cancelled, &mut *expired] {
+        client.reconnect_to(server.address());
+        client.close().assert(503, None);
+    }
+    server.wait_for_log("beneath a root that the settings do not name any more");
+    let sessions = |what: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command.arg("sessions").args(what);
+        let ended = command.arg("--socket").arg(&socket).output().unwrap();
+        assert!(ended.status.success(), "{what:?}: {ended:?}");
+        String::from_utf8(ended.stdout).unwrap()
+    };
+    sessions(&["cancel", cancelled.session().trim_matches(['{', '}'])]);
+    cancelled.close().assert(200, None);
+    assert!(!sessions(&["list"]).contains("a.bin"));
+    server.reload(&top("1s"));
+    wait_until("the other one expires", || {
+        !sessions(&["list"]).contains("b.bin")
+    });
+    for name in ["a.bin", "b.bin"] {
+        assert_eq!(std::fs::read(own.join(name)).unwrap().len(), 10, "{name}");
+    }
+}

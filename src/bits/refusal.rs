@@ -461,7 +461,7 @@ impl Refusal {
                 "a folder of the server is not the one that it was started with; its log says which"
             }
             Self::DiskAway => "the disk of the upload was not there when the server started",
-            Self::LocationMoved => "the location is on another disk than the uploaded bytes",
+            Self::LocationMoved => "the location has another root than the upload began with",
             Self::FieldRepeated(_)
             | Self::TargetInvalid(_)
             | Self::TotalChanged { .. }

@@ -22,6 +22,8 @@ pub const BRING_DISK: &str =
     "mount the disk that the line shelf_missing names, and restart bitsd: the upload goes on then";
 pub const BRING_LOCATION_BACK: &str = "give the location the `root` back that it had, until its client has closed the upload; or end it (`bitsd sessions \
      cancel`): its client begins anew then";
+pub const BRING_ROOT_BACK: &str = "give the location the `root` back that it had, and reload; or end it (`bitsd sessions cancel`): the file stays \
+     where it is";
 pub const SEE_BEFORE: &str = "see what the line before says of the disk";
 pub const RAISE_TASKS: &str = "the limit of processes and threads is reached: raise TasksMax= of the service (of a \
      container: --pids-limit)";

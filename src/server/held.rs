@@ -122,6 +122,7 @@ impl<W: World> Held<W> {
     /// Whether what follows is the wish of an administrator.
     pub(super) fn command(&mut self, is_commanded: bool) {
         self.work().is_commanded = is_commanded;
+        self.keep().let_go(is_commanded);
     }
 
     fn with(shard: &Rc<Shard<W>>, session: &Rc<Session<W>>, pass: Pass, asked: SentUrl) -> Self {

@@ -146,7 +146,9 @@ impl<W: World> Shard<W> {
     async fn expire(self: &Rc<Self>, session: &Rc<Session<W>>) {
         match Held::for_shard(self, session) {
             Some(mut held) => {
+                held.keep().let_go(true);
                 let _nobody_hears = held.answer(Step::Expire).await;
+                held.keep().let_go(false);
             }
             None => session.note_overdue(),
         }

@@ -51,6 +51,9 @@ pub struct Keep {
     name_durable: bool,
     /// A record that was to survive a power cut may not: its sync failed.
     is_unsynced: bool,
+    /// Nobody is told of its end who relies on it: where its name is on a disk that nobody knows,
+    /// it need not be durable.
+    is_let_go: bool,
     /// Whether the file has its name already, and only a sync of that is missing.
     named: Named,
     /// A record has said that the file is to be published: brought back by a power cut, it would go
@@ -94,6 +97,7 @@ impl Keep {
             sequence,
             name_durable: false,
             is_unsynced: false,
+            is_let_go: false,
             named: Named::No,
             was_closing: false,
             leaves_part: false,
@@ -183,6 +187,12 @@ impl Keep {
     /// Whether a restart would find the session where it stands, but for its progress.
     pub fn is_written(&self) -> bool {
         self.kept.is_written()
+    }
+
+    /// Whether it may end where nobody can make the name of its file durable: an administrator ends
+    /// it, or its time is up, and no client hears of that.
+    pub fn let_go(&mut self, is_let_go: bool) {
+        self.is_let_go = is_let_go;
     }
 
     /// Writes how the upload goes, so that a restart knows. If that fails, the next record says it.

@@ -17,7 +17,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::destination;
+use super::destination::{self, NO_ROOT};
 use super::disk::{Disk, File as _, Place, ReplyStat, Shelf, WorkStat};
 use super::journal::Kept;
 use super::keep::Keep;
@@ -330,6 +330,11 @@ impl<D: Disk> Recovery<'_, D> {
                 None => Destination::Nowhere,
             },
             is_synced: location.policy.durability != Durability::None,
+            was_stopped_cleanly: self.stop_vouches(
+                &case.record,
+                // On which disk it is that no root leads to is not known.
+                (place.is_none_or(|place| place.root != NO_ROOT)).then_some(case.shelf),
+            ),
             is_named_early: location.policy.publish == Publish::LastFragment,
         };
         let verdict = verdict::judge(&evidence);
@@ -344,9 +349,14 @@ impl<D: Disk> Recovery<'_, D> {
     /// Whether everything that was written in the boot of a record is still there: in the journals
     /// and on this shelf; `None`: wherever it is.
     fn survived(&self, record: &Record, shelf: Option<Shelf>) -> bool {
+        record.boot_id == self.store.disk.boot_id() || self.stop_vouches(record, shelf)
+    }
+
+    /// Whether a clean stop has synced what was done in the boot of a record. A start takes back
+    /// what a stop says of its own boot, so nothing was done in it since.
+    fn stop_vouches(&self, record: &Record, shelf: Option<Shelf>) -> bool {
         let disk = &*self.store.disk;
-        record.boot_id == disk.boot_id()
-            || self.is_stop_believed && disk.was_stopped_cleanly(record.boot_id, shelf)
+        self.is_stop_believed && disk.was_stopped_cleanly(record.boot_id, shelf)
     }
 
     fn should_be_there(&self, case: &Case) -> bool {

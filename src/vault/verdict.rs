@@ -30,6 +30,8 @@ pub struct Evidence<'a> {
     pub destination: Destination,
     /// Files there are synced before anybody is told of them.
     pub is_synced: bool,
+    /// A clean stop has made safe what was done in the boot of the record, names included.
+    pub was_stopped_cleanly: bool,
     /// A file there gets its name with its last fragment, and not when the client closes.
     pub is_named_early: bool,
 }
@@ -204,7 +206,8 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
             };
             // A store has what it said that it has.
             let is_folder = destination != Destination::Store;
-            match evidence.is_synced && survived && is_folder {
+            let may_be_lost = survived && !evidence.was_stopped_cleanly;
+            match evidence.is_synced && may_be_lost && is_folder {
                 true => Verdict::Sync(state),
                 false => published(state),
             }

@@ -326,7 +326,7 @@ rows! {
     R::DiskAway, R::DiskAway
         => "503 Service Unavailable", None, "the disk of the upload was not there when the server started";
     R::LocationMoved, R::LocationMoved
-        => "503 Service Unavailable", None, "the location is on another disk than the uploaded bytes";
+        => "503 Service Unavailable", None, "the location has another root than the upload began with";
 }
 
 #[test]

@@ -161,7 +161,10 @@ impl Keep {
         closing: State,
     ) -> Result<(), StoreError> {
         let op = DiskOp::SyncDestination;
-        destination::away(place).map_err(StoreError::new(op))?;
+        match destination::away(place) {
+            Err(_) if self.is_let_go => return self.sync_owed(store).await,
+            result => result.map_err(StoreError::new(op))?,
+        }
         match store.disk.commits_in_order(self.shelf) {
             Some(Commit::Journal) => {
                 match self.commit(store, self.in_state(closing), Sync::Yes).await {

@@ -72,6 +72,11 @@ const OURS: Destination = Destination::Seen(Some(Standing::File {
     bytes: TOTAL,
 }));
 
+/// It has its name, perhaps in memory only.
+fn may_lose_its_name(evidence: &Evidence<'_>) -> bool {
+    evidence.is_synced && evidence.survived && !evidence.was_stopped_cleanly
+}
+
 /// Calls with each combination; how many there are.
 fn each_combination(mut check: impl FnMut(&Evidence<'_>)) -> usize {
     const BOTH: [bool; 2] = [false, true];
@@ -93,7 +98,7 @@ fn each_combination(mut check: impl FnMut(&Evidence<'_>)) -> usize {
             let record = record(state, durable, is_safe);
             for part in [None, Some(0), Some(4), Some(7), Some(TOTAL), Some(12)] {
                 for destination in destinations {
-                    for bits in 0..32 {
+                    for bits in 0..64 {
                         let bit = |number: u32| bits >> number & 1 == 1;
                         count += 1;
                         check(&Evidence {
@@ -105,6 +110,7 @@ fn each_combination(mut check: impl FnMut(&Evidence<'_>)) -> usize {
                             destination,
                             is_synced: bit(2),
                             is_named_early: bit(3),
+                            was_stopped_cleanly: bit(5),
                         });
                     }
                 }
@@ -317,7 +323,7 @@ const TABLE: &[(&str, Test, &str)] = &[
         |e| e.destination == Destination::Store,
         "forget",
     ),
-    ("closing publishing", |e| e.is_synced && e.survived, "sync"),
+    ("closing publishing", may_lose_its_name, "sync"),
     ("closing", always, "ended"),
     ("publishing", always, "go on"),
     (
@@ -386,6 +392,7 @@ fn what_goes_on_knows_where_it_stands() {
         destination: Destination::Unseen,
         is_synced: true,
         is_named_early: true,
+        was_stopped_cleanly: false,
     };
     assert_eq!(judge(&evidence), Verdict::GoOn(receiving(7)));
     let survived = false;
@@ -446,6 +453,7 @@ fn a_session_that_is_not_settled_goes_on_though_its_file_is_published() {
                 destination: OURS,
                 is_synced: true,
                 is_named_early: false,
+                was_stopped_cleanly: false,
             };
             let expected = match (is_unsettled, survived) {
                 (true, true) => Verdict::Sync(published),
@@ -454,6 +462,16 @@ fn a_session_that_is_not_settled_goes_on_though_its_file_is_published() {
                 (false, false) => Verdict::Ended(Ending::Published),
             };
             assert_eq!(judge(&evidence), expected, "{state:?}");
+            // All was synced: there may be nobody who knows on which disk its name is.
+            let stopped = Evidence {
+                was_stopped_cleanly: true,
+                ..evidence
+            };
+            let expected = match is_unsettled {
+                true => Verdict::GoOn(published),
+                false => Verdict::Ended(Ending::Published),
+            };
+            assert_eq!(judge(&stopped), expected, "{state:?}");
         }
     }
 }
@@ -477,6 +495,7 @@ fn what_no_record_says_that_a_store_has_is_not_published() {
                 destination: Destination::Store,
                 is_synced: true,
                 is_named_early: false,
+                was_stopped_cleanly: false,
             };
             assert_eq!(judge(&cancelled), Verdict::Forget);
             let record = &named;
