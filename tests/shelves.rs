@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -446,6 +447,37 @@ fn a_disk_that_no_location_uses_is_let_go_of() {
         "{}",
         server.log()
     );
+    server.stop();
+}
+
+/// Goal: a reload refuses only what the next start would refuse. The shelf of a disk is locked by
+/// the very server that the start comes after, also where that one has another work directory.
+#[test]
+fn the_work_directory_may_move_where_a_location_is_on_another_disk() {
+    let Some(host) = Host::new() else { return };
+    let before = host.settings(&["a"]);
+    let mut server = Server::on(&host.root, before.clone());
+    upload(&server, "/a/1");
+    let moved = host.root.with_extension("moved");
+    fs::create_dir(&moved).unwrap();
+    fs::set_permissions(&moved, fs::Permissions::from_mode(0o700)).unwrap();
+    let settings = host.root.with_extension("toml");
+    let lines = format!("work_dir = {moved:?}\n{}", before.file);
+    fs::write(&settings, &lines).unwrap();
+    let said = ask(&host.root, &["reload"]);
+    assert!(said.contains("work_dir"), "{said}");
+    assert!(
+        !said.contains("another bitsd") && !said.contains("would fail"),
+        "{said}"
+    );
+    let mut check = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+    let check = check.args(["check", "--quiet", "--config"]).arg(&settings);
+    let check = check.args(["--listen", "127.0.0.1:0", "--root"]);
+    let checked = check.arg(&host.root).output().unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    server.stop();
+    server = Server::on(&host.root, Settings::default().file(&lines));
+    upload(&server, "/a/2");
     server.stop();
 }
 

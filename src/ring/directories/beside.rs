@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::again::{impostor_among_notes, impostor_of_journal};
 use super::taking::{Made, look_at_root, refuse_unremovable};
-use super::{Directories, State, refuse_replacing};
+use super::{Directories, State, WORK_DIR_NAME, refuse_replacing};
 use crate::config::Config;
 use crate::ring::launch_error::{BadRoot, LaunchError};
 use crate::ring::owner::{NOTE_BYTES_MAX, OwnerNote, Purpose, ServerId};
@@ -42,16 +42,22 @@ pub fn refuse_impostors(work: &WorkFolder) -> Result<(), LaunchError> {
 }
 
 impl Directories {
-    /// Tries all roots beside the server that runs. What it has is left alone: in its folders
-    /// nothing is made, and a root on the file system of its work directory is only asked.
+    /// Tries all roots beside the server that runs, which has locked this folder. What it has is
+    /// left alone, also where the settings have another work directory by now: in its folders
+    /// nothing is made, and a root on the file system of the work directory is only asked.
     ///
     /// # Errors
     /// [`LaunchError`], as a reload or the next start would say it.
-    pub fn look_beside(config: &Config) -> Result<(), LaunchError> {
+    pub fn look_beside(config: &Config, locked: &Path) -> Result<(), LaunchError> {
         let path = &config.work_dir;
-        let work = vigil::at(path, || WorkFolder::open(path, true));
-        let work = work.map_err(|why| LaunchError::Folder(path.clone(), why))?;
+        let is_default = *path == config.roots[0].join(WORK_DIR_NAME);
+        let work = match vigil::at(path, || WorkFolder::open(path, true)) {
+            // Whoever found the lock has made it, and taken it away again.
+            Err(BadFolder::Missing) if is_default => return Ok(()),
+            opened => opened.map_err(|why| LaunchError::Folder(path.clone(), why))?,
+        };
         refuse_impostors(&work)?;
+        let running = owner_of(locked);
         let beside = Self {
             purpose: Purpose::Check,
             id: ServerId::of_work(&work, Purpose::Check)?,
@@ -67,7 +73,7 @@ impl Directories {
             shelves: Arc::new(Shelves::new(work)),
         };
         for (number, root) in config.roots.iter().enumerate() {
-            beside.try_beside(config, (number, root))?;
+            beside.try_beside(config, (number, root), running)?;
         }
         Ok(())
     }
@@ -76,6 +82,7 @@ impl Directories {
         &self,
         config: &Config,
         (number, path): (usize, &Path),
+        running: Option<u128>,
     ) -> Result<(), LaunchError> {
         let root = look_at_root(path)?;
         let work = self.shelves.work();
@@ -88,18 +95,27 @@ impl Directories {
         }
         match self.open_root(path) {
             Ok(ground) => refuse_replacing(config, [number], &[Arc::new(ground)]),
-            Err(LaunchError::Locked(shelf, _)) if self.is_ours(&shelf) => Ok(()),
+            Err(LaunchError::Locked(shelf, _)) if self.is_of(running, &shelf) => Ok(()),
             Err(why) => Err(why),
         }
     }
 
-    /// Whether a shelf that somebody has locked is one of the server that runs.
-    fn is_ours(&self, shelf: &Path) -> bool {
-        let folder = WorkFolder::open(shelf, false).ok();
-        let note = folder.and_then(|folder| folder.read(OWNER_NAME, NOTE_BYTES_MAX).ok()?);
-        let owner = note.as_deref().and_then(OwnerNote::parse);
-        owner.is_some_and(|owner| owner.id == self.id.id)
+    /// Whether a shelf that somebody has locked is one of the server that runs, which had another
+    /// work directory when it started, perhaps.
+    fn is_of(&self, running: Option<u128>, shelf: &Path) -> bool {
+        let owner = owner_of(shelf);
+        owner.is_some_and(|owner| owner == self.id.id || Some(owner) == running)
     }
+}
+
+/// Which server a folder belongs to, as its note says.
+fn owner_of(folder: &Path) -> Option<u128> {
+    let read = || {
+        let folder = WorkFolder::open(folder, false).ok()?;
+        folder.read(OWNER_NAME, NOTE_BYTES_MAX).ok()?
+    };
+    let note = vigil::at(folder, read)?;
+    Some(OwnerNote::parse(&note)?.id)
 }
 
 /// Whether files could be moved to a root, as far as that is known without moving one.

@@ -99,13 +99,13 @@ pub(super) fn directories(config: &Config) -> (Vec<Finding>, bool) {
             (findings, false)
         }
         Err(LaunchError::Locked(path, process)) => {
+            let others = Directories::look_beside(config, &path).err();
             let process = process.map_or(String::new(), |process| format!(" (process {process})"));
             let path = path.display();
             let finding = Finding::Good(format!(
                 "a server{process} is running with the work directory {path}: the directories are its own, and were \
                  looked at when it started"
             ));
-            let others = Directories::look_beside(config).err();
             let others = others.map(|why| Finding::Bad(why.to_string()));
             ([finding].into_iter().chain(others).collect(), true)
         }
