@@ -521,6 +521,7 @@ fn many_sessions_are_read_back_in_time_while_clients_wait() {
 
     let mut created = 0;
     let mut fastest = Duration::MAX;
+    let mut is_pinged_first = false;
     for start in ["after a power cut", "after kill -9", "after kill -9 again"] {
         let address = free_address();
         // The test itself makes some more.
@@ -538,8 +539,12 @@ fn many_sessions_are_read_back_in_time_while_clients_wait() {
             let mut heard = Vec::new();
             while !starting.is_finished() {
                 let asked = Instant::now();
-                heard.extend(ask(address));
+                let answered = ask(address);
                 longest = longest.max(asked.elapsed());
+                let waits = answered.map(|(_, waits)| waits);
+                // For a Ping nothing need be read back, and for a new upload all.
+                is_pinged_first |= waits.is_some_and(|[ping, create]| create > 3 * ping);
+                heard.extend(answered.map(|(answers, _)| answers));
             }
             (heard, starting.join().unwrap())
         });
@@ -576,6 +581,7 @@ fn many_sessions_are_read_back_in_time_while_clients_wait() {
         assert_eq!(aside.count() as u64, GARBAGE / 2, "{start}");
         server.kill9();
     }
+    assert!(is_pinged_first, "a Ping waits until all is read back");
     // Of three, since other tests have the disk and the processors at the same time.
     let share = sessions.div_ceil(SESSIONS).try_into().unwrap();
     assert!(
@@ -584,7 +590,7 @@ fn many_sessions_are_read_back_in_time_while_clients_wait() {
     );
 }
 
-/// How long clients wait in the queue while sessions are read back.
+/// How long clients wait while sessions are read back, where they want more than a Ping.
 const WAITED: Duration = Duration::from_secs(10);
 
 /// What Ping, Create and Fragment are answered while sessions are read back after that.
@@ -595,25 +601,26 @@ const SERVED_HALF: [u16; 3] = [200, 200, 503];
 const SERVED: [u16; 3] = [200, 200, 500];
 
 /// Asks a server that may not listen yet; `None` if it does not, or if it began to serve between
-/// the questions.
-fn ask(address: SocketAddr) -> Option<[u16; 3]> {
+/// the questions. How long the first two have waited is told as well.
+fn ask(address: SocketAddr) -> Option<([u16; 3], [Duration; 2])> {
     let mut raw = Raw::try_connect(address).ok()?;
     let create = format!("Create-Session\r\nBITS-Supported-Protocols: {PROTOCOL}");
     let fragment = format!(
         "Fragment\r\nBITS-Session-Id: {}\r\nContent-Range: bytes 0-0/10",
         SessionId::from_u128(1)
     );
-    let mut answers = [0; 3];
+    let (mut answers, mut waits) = ([0; 3], [Duration::ZERO; 3]);
     let packets = [("Ping", ""), (&create, ""), (&fragment, "x")];
-    for (answer, (packet, body)) in answers.iter_mut().zip(packets) {
+    for (at, (packet, body)) in packets.into_iter().enumerate() {
+        let asked = Instant::now();
         let len = body.len();
         raw.send(format!(
             "BITS_POST /probe.bin HTTP/1.1\r\nBITS-Packet-Type: {packet}\r\nHost: localhost\r\n\
              Content-Length: {len}\r\n\r\n{body}"
         ));
-        *answer = raw.receive().status;
+        (answers[at], waits[at]) = (raw.receive().status, asked.elapsed());
     }
-    (answers != [200, 503, 500]).then_some(answers)
+    (answers != [200, 503, 500]).then_some((answers, [waits[0], waits[1]]))
 }
 
 /// The sum over all shards, as the line about the start has it.

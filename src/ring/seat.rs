@@ -65,8 +65,6 @@ pub enum Stage {
         /// All shards have journals of their own, and the old ones can go.
         is_renewed: bool,
     },
-    /// All shards serve: clients may come.
-    Accept,
     Drain {
         /// The listeners outlive this process, and what waits in their queues is for the next one.
         keeps_listeners: bool,
@@ -266,7 +264,6 @@ impl Seat {
         let (is_stopping, kit) = (Rc::new(Cell::new(false)), Rc::new(Kit::default()));
         let secure: Secure = Rc::new(RefCell::new(self.secure));
         let entrance = Entrance {
-            stage: self.stage.clone(),
             is_stopping: Rc::clone(&is_stopping),
             secure: Rc::clone(&secure),
             kit: Rc::clone(&kit),
@@ -368,18 +365,12 @@ fn stop_accepting(listeners: &listeners::Sockets, keeps_listeners: bool) {
 /// How often it is looked whether all requests have ended.
 const DRAIN_BEAT: Duration = Duration::from_millis(20);
 
-/// How long clients wait in the queues of the listeners while sessions are read back. Those who
-/// come in would hear 503, and BITS comes back only after ten minutes; those who wait hear nothing
-/// until then, and have more patience than this.
-const READ_BACK_PATIENCE: Duration = Duration::from_secs(10);
-
 /// What each listener of the settings speaks TLS with, as of the last reload.
 type Secure = Rc<RefCell<Vec<Option<Terms>>>>;
 
 /// All that listeners are served with.
 #[derive(Clone)]
 struct Entrance {
-    stage: watch::Receiver<Stage>,
     is_stopping: Rc<Cell<bool>>,
     secure: Secure,
     kit: Rc<Kit>,
@@ -389,11 +380,8 @@ async fn accept(
     shard: Rc<Shard<RingWorld>>,
     listener: Arc<OwnedFd>,
     entry: Option<usize>,
-    mut entrance: Entrance,
+    entrance: Entrance,
 ) {
-    let opened = entrance.stage.wait_for(|stage| *stage >= Stage::Accept);
-    // Given back at once: as long as anybody looks at the stage, it cannot change.
-    drop(tokio::time::timeout(READ_BACK_PATIENCE, opened).await);
     let (secure, kit) = (entrance.secure, entrance.kit);
     let afoot = shard.world.afoot.clone();
     let index = shard.index;

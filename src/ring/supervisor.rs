@@ -175,7 +175,7 @@ impl<'a> Supervisor<'a> {
             let event = "start_given_up";
             tracing::info!(
                 event,
-                "stopped before all was read back: no client has connected, and the next start reads it again"
+                "stopped before all was read back: no client was served, and the next start reads it again"
             );
         } else {
             let event = "stopped_unfinished";
@@ -255,7 +255,6 @@ impl<'a> Supervisor<'a> {
         if self.preparing > 0 || self.deadline.is_some() {
             return;
         }
-        self.stage.send_replace(Stage::Accept);
         for name in start.listening.part_from_unnamed() {
             service::forget(&name);
         }
@@ -395,7 +394,7 @@ impl<'a> Supervisor<'a> {
         self.stage.send_replace(Stage::Drain { keeps_listeners });
         let limit = match self.preparing {
             0 => Duration::from_millis(self.reloads.config().limits.shutdown_ms_max),
-            // No client could connect yet.
+            // No client has more than a Ping answered yet.
             _ => START_PATIENCE,
         };
         let now = Instant::now();

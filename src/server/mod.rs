@@ -132,6 +132,7 @@ pub mod notification;
 pub mod object_order;
 pub mod objects;
 mod offers;
+mod opening;
 mod outbox;
 mod passwords;
 pub mod patience;

@@ -8,6 +8,7 @@ use super::floor::{Wire as _, World};
 use super::gatekeeper::Shown;
 use super::lifecycle::{self, Addressee};
 use super::offers;
+use super::patience::Waiting;
 use super::request::{self, Misread, Request, Wanted};
 use super::shard::Phase;
 use crate::bits::packet::{Packet, PacketKind};
@@ -62,11 +63,28 @@ struct About<'p> {
     path: Option<&'p UploadPath>,
 }
 
+/// Whether it cannot be answered before all sessions are known.
+fn needs_sessions(request: &Request) -> bool {
+    match request {
+        Request::Packet { packet, .. } => !matches!(packet, Ok(Packet::Ping { .. })),
+        Request::Download { .. } => true,
+        Request::Plain { .. } => false,
+    }
+}
+
 impl<W: World> Exchange<W> {
     /// Does what a request asks for, and answers it. `is_stranded` is one that belongs to another
     /// shard, which cannot take it now.
     pub(super) async fn obey(&mut self, asked: Incoming, is_stranded: bool) -> Next {
         let shown = asked.shown;
+        if self.shard.phase() == Phase::Recovering && needs_sessions(&asked.request) {
+            self.wait_for(Waiting::Nothing);
+            let shard = &self.shard;
+            let is_open = || shard.phase() != Phase::Recovering;
+            (shard.opening)
+                .pass(&*shard.world, self.connection.id, is_open)
+                .await;
+        }
         match asked.request {
             Request::Packet {
                 packet,

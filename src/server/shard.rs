@@ -14,6 +14,7 @@ use super::connection::{Connection, ConnectionId};
 use super::crowd::Crowd;
 use super::dateline::Dateline;
 use super::floor::{HEAD_BLOCK_BYTES_MAX, World};
+use super::opening::Opening;
 use super::outbox::Outbox;
 use super::session::Session;
 use super::shares::Shares;
@@ -89,6 +90,8 @@ pub struct Shard<W: World> {
     pub(super) dateline: Dateline,
     /// Body blocks that downloads may hold.
     pub downloads: Shares,
+    /// Who waits until it has read back its sessions.
+    pub(super) opening: Opening,
     /// What others are still to hear of sessions that ended.
     pub(super) outbox: Outbox,
     phase: Cell<Phase>,
@@ -164,6 +167,7 @@ impl<W: World> Shard<W> {
             value_bytes_max: config.limits.value_bytes_max,
         };
         let (one, other) = (world.random(), world.random());
+        let opening = Opening::after(world.now());
         let secret = std::array::from_fn(|at| if at < 16 { one[at] } else { other[at - 16] });
         Rc::new(Self {
             store: Store::new(
@@ -187,6 +191,7 @@ impl<W: World> Shard<W> {
             dateline: Dateline::default(),
             downloads: Shares::of(config.limits.body_blocks_per_shard),
             outbox: Outbox::new(&config.events),
+            opening,
             phase: Cell::new(Phase::Recovering),
             connections: RefCell::default(),
             crowd: RefCell::default(),
@@ -276,6 +281,7 @@ impl<W: World> Shard<W> {
     pub fn begin_serving(&self) {
         if self.phase.get() == Phase::Recovering {
             self.phase.set(Phase::Serving);
+            self.opening.look();
             self.world.metrics().is_recovering.set(0);
         }
     }
@@ -468,6 +474,7 @@ impl<W: World> Shard<W> {
     /// [`Self::part_from_idle`].
     pub fn drain(&self, newcomers: Newcomers) {
         self.phase.set(Phase::Draining);
+        self.opening.look();
         self.part_from_idle(newcomers);
     }
 
