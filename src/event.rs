@@ -435,11 +435,14 @@ pub enum Event<'a> {
         /// Their sizes.
         of: u64,
     },
-    /// At the start, one of them was a file on its way to an object store.
+    /// At the start, one of them was a file on its way to an object store; or such a file is not as
+    /// it came.
     StagedLost {
         session: SessionId,
         path: &'a str,
         bytes: u64,
+        /// It is not gone, but put aside.
+        is_aside: bool,
         /// Its client was told that it is kept, and does not come back.
         is_promised: bool,
     },

@@ -751,6 +751,29 @@ fn a_file_that_is_gone_at_a_start_is_named() {
     assert!(log.contains("event=parts_missing"), "{log}");
 }
 
+/// Goal: a promised file is named with its path also where it is there, and not as it came.
+#[test]
+fn a_file_of_another_length_at_a_start_is_named() {
+    let Some(store) = Store::start() else { return };
+    let mut server = Server::with(store.settings("store_ack = \"staged\""));
+    store.proxy.rule(takes_nothing);
+    let mut client = sent(&server, "/in/cut.bin", SMALL);
+    client.close().assert(200, None);
+    let part = server.part(client.session());
+    server.kill9();
+    let cut = fs::File::options().write(true).open(&part).unwrap();
+    cut.set_len(SMALL - 1).unwrap();
+    server.restart();
+    server.wait_for_log("event=staged_lost");
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("event=staged_lost"));
+    let line = line.unwrap();
+    assert!(line.contains("in/cut.bin"), "{line}");
+    assert!(line.contains("not as it came"), "{line}");
+    assert!(line.contains("does not come back"), "{line}");
+    assert!(log.contains("event=file_set_aside"), "{log}");
+}
+
 #[test]
 fn a_store_that_would_replace_objects_is_refused_at_the_start() {
     let Some(store) = Store::start() else { return };

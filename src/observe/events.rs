@@ -189,6 +189,7 @@ fn log_odd_start(shard: usize, event: &Event<'_>) {
             session,
             path,
             bytes,
+            is_aside,
             is_promised,
         } => {
             let event = "staged_lost";
@@ -196,7 +197,11 @@ fn log_odd_start(shard: usize, event: &Event<'_>) {
                 true => "its client does not come back: have the file sent once more",
                 false => "its client sends it once more",
             };
-            warn!(event, shard, %session, path, bytes, remedy, "a file on its way to an object store is gone");
+            let what = match is_aside {
+                true => "a file on its way to an object store is not as it came: it was put aside",
+                false => "a file on its way to an object store is gone",
+            };
+            warn!(event, shard, %session, path, bytes, remedy, "{what}");
         }
         _ => {}
     }

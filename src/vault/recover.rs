@@ -311,7 +311,12 @@ impl<D: Disk> Recovery<'_, D> {
                 Some(_) => self.remove(case.id, case.shelf, &name).await,
                 None => self.miss(&case),
             },
-            Verdict::SetAside(why) => set_aside(disk, case.shelf, &name, why).await,
+            Verdict::SetAside(why) => {
+                if location.objects.is_some() {
+                    self.name_staged(&case, true);
+                }
+                set_aside(disk, case.shelf, &name, why).await;
+            }
         }
     }
 

@@ -63,16 +63,23 @@ impl<D: Disk> Recovery<'_, D> {
     /// One whose part should be there. Of what is staged the client may have heard that all is
     /// done, and does not come back for it: each is named.
     pub(super) fn count_missing(&mut self, case: &Case) {
+        self.name_staged(case, false);
+        self.missing.count(&case.record);
+    }
+
+    /// Names one that is staged, and is gone or was put aside: what is put aside has the name of
+    /// its session only.
+    pub(super) fn name_staged(&self, case: &Case, is_aside: bool) {
         let record = &case.record;
         if is_staged(record) {
             self.store.disk.emit(Event::StagedLost {
                 session: case.id,
                 path: record.path.as_str(),
                 bytes: record.state.received(),
+                is_aside,
                 is_promised: record.state.is_promised(),
             });
         }
-        self.missing.count(record);
     }
 
     /// Its disk is not there: it waits for the start that finds it, and its client with it.
