@@ -325,6 +325,8 @@ impl<W: World> Exchange<W> {
             }
             Ok(Some(_)) => Err(demand.refuse(NotShown::Unusable(BadCredentials::UnknownScheme))),
             Ok(None) => self.recognize(demand),
+            // Perhaps a proxy has added one: which of them is whose nobody knows.
+            Err(BadCredentials::Repeated) => Err(Refusal::FieldRepeated("Authorization")),
             Err(why) => Err(demand.refuse(NotShown::Unusable(why))),
         }
     }
