@@ -210,6 +210,11 @@ fn the_recipes_for_moving_from_iis_are_settings() {
     let logs = configs[0].location("logs/today.zip");
     assert!(logs.policy.allow_overwrite && logs.notification.is_none());
     assert!(configs[0].location("orders/1.xml").notification.is_some());
+    // IIS counts users; where nobody has to say who he is, there are only addresses to count.
+    assert_eq!(logs.sessions_per_client_max, Some(50));
+    let reports = configs[1].location("reports/1.xml");
+    assert!(!reports.access.auth.is_empty());
+    assert_eq!(reports.sessions_per_user_max, Some(50));
 }
 
 #[test]
