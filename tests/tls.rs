@@ -495,7 +495,10 @@ fn clients_without_a_good_certificate_do_not_get_in_where_one_is_asked_for() {
     });
     for (pair, says) in [
         (None, "it sent no certificate"),
-        (Some(&stranger), "none of those in client_ca (subject"),
+        (
+            Some(&stranger),
+            "another key: it is none of those in client_ca (subject",
+        ),
         (Some(&revoked), "it is revoked (subject"),
         (Some(&old), "it has expired (subject"),
     ] {
@@ -503,7 +506,9 @@ fn clients_without_a_good_certificate_do_not_get_in_where_one_is_asked_for() {
         assert!(!matches!(outcome, Ok(Some(_))), "{says}: {outcome:?}");
         server.wait_for_log(says);
     }
-    assert!(server.log().contains("machine 13"));
+    let log = server.log();
+    assert!(log.contains("machine 13"));
+    assert!(!log.contains("RSA"), "nobody has such a key: {log}");
     // The list is read anew, and whoever resumes is asked as well.
     authority.revoke("revoked.crl", &[7]);
     server.reload(&server.settings().file);

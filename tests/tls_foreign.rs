@@ -134,6 +134,66 @@ fn each_windows_has_a_suite_in_common_where_there_is_an_ecdsa_certificate() {
     assert!(said.contains("HTTP/1.1 200 OK"), "{said}");
 }
 
+/// Makes a certificate that signs itself, unless the further arguments name another one.
+fn make_certificate(authority: &Authority, name: &str, args: &[&str], chain: &Path, key: &Path) {
+    let config = authority.file("config");
+    std::fs::write(&config, "[req]\ndistinguished_name = name\n[name]\n").unwrap();
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            &format!("/CN={name}"),
+            "-config",
+        ])
+        .arg(&config)
+        .args(args)
+        .arg("-keyout")
+        .arg(key)
+        .arg("-out")
+        .arg(chain)
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", text(&made));
+}
+
+/// Keys that ring proves nothing by are told from keys of others, which may have the same name.
+#[test]
+fn a_certificate_of_an_authority_with_a_short_key_is_refused_for_that() {
+    if !has("openssl") {
+        return;
+    }
+    let authority = Authority::new();
+    let [ca, ca_key, own, own_key] =
+        ["ca2.pem", "ca2.key", "own.pem", "own.key"].map(|name| authority.file(name));
+    let of_authority = ["-addext", "basicConstraints=critical,CA:TRUE"];
+    let short = [&["-newkey", "rsa:1024"], &of_authority[..]].concat();
+    make_certificate(&authority, "short", &short, &ca, &ca_key);
+    let signer = [
+        "-CA",
+        ca.to_str().unwrap(),
+        "-CAkey",
+        ca_key.to_str().unwrap(),
+    ];
+    let client = ["-addext", "extendedKeyUsage=clientAuth"];
+    let args = [&["-newkey", "rsa:2048"], &client[..], &signer].concat();
+    make_certificate(&authority, "client", &args, &own, &own_key);
+    let pair = authority.server("server", &["localhost"]);
+    let server = Server::with(listener(&format!("client_ca = {ca:?}"), &[&pair]));
+    let args = [
+        "-cert",
+        own.to_str().unwrap(),
+        "-key",
+        own_key.to_str().unwrap(),
+    ];
+    let said = s_client(&server, &authority.ca(), &args, PING);
+    assert!(!said.contains("HTTP/1.1 200"), "{said}");
+    server.wait_for_log("its authority has an RSA key of less than 2048 bits");
+}
+
 /// Goal: whoever is refused with a certificate of the right authority is told of by its name and by
 /// the true cause. Method: certificates as people make them by hand.
 #[test]
@@ -142,30 +202,9 @@ fn a_certificate_of_a_client_is_refused_in_words_and_by_its_name() {
         return;
     }
     let authority = Authority::new();
-    let [config, ca, ca_key] =
-        ["config", "clients.pem", "clients.key"].map(|name| authority.file(name));
-    std::fs::write(&config, "[req]\ndistinguished_name = name\n[name]\n").unwrap();
+    let [ca, ca_key] = ["clients.pem", "clients.key"].map(|name| authority.file(name));
     let make = |name: &str, args: &[&str], chain: &Path, key: &Path| {
-        let made = Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-nodes",
-                "-days",
-                "2",
-                "-subj",
-                &format!("/CN={name}"),
-                "-config",
-            ])
-            .arg(&config)
-            .args(args)
-            .arg("-keyout")
-            .arg(key)
-            .arg("-out")
-            .arg(chain)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{}", text(&made));
+        make_certificate(&authority, name, args, chain, key);
     };
     const EC: [&str; 4] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
     const CLIENT: [&str; 2] = ["-addext", "extendedKeyUsage=clientAuth"];

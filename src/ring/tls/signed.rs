@@ -4,7 +4,9 @@
 use rustls::crypto::CryptoProvider;
 use x509_cert::Certificate;
 use x509_cert::der::asn1::{AnyRef, BitString};
+use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Decode as _, Encode as _, Reader as _, SliceReader};
+use x509_cert::spki::AlgorithmIdentifierOwned;
 
 /// Something that is signed.
 pub struct SignedX509<'a> {
@@ -42,6 +44,12 @@ impl<'a> SignedX509<'a> {
             .any(|way| way.verify_signature(key, self.content, signature).is_ok())
     }
 
+    /// Whether an RSA key has signed it.
+    pub fn is_by_rsa(&self) -> bool {
+        let how = AlgorithmIdentifierOwned::from_der(self.algorithm);
+        how.is_ok_and(|how| how.oid.parent() == Some(PKCS_1))
+    }
+
     /// Whether it may be signed with the key of a certificate: of what is signed in a way that is
     /// not taken here, nobody knows.
     pub fn may_be_by(&self, signer: &Certificate, provider: &CryptoProvider) -> bool {
@@ -59,3 +67,6 @@ impl<'a> SignedX509<'a> {
         !is_taken || self.is_by(key.subject_public_key.raw_bytes(), provider)
     }
 }
+
+/// Below it stands whatever RSA signs by (RFC 8017 C).
+const PKCS_1: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1");

@@ -114,7 +114,7 @@ impl fmt::Display for Trouble {
             Self::Certificate(error, whose) => {
                 match whose.own {
                     Some(key) => f.write_str(&of_own_key(key))?,
-                    None => of_certificate(error, f)?,
+                    None => of_certificate(error, whose.is_by_rsa, f)?,
                 }
                 write!(f, " (subject {:?})", whose.subject)
             }
@@ -175,7 +175,7 @@ fn in_words(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("it sent no certificate, and this listener asks for one (client_ca)")
         }
         Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => {
-            of_certificate(error, f)
+            of_certificate(error, false, f)
         }
         Error::NoApplicationProtocol => f.write_str("it speaks no HTTP/1.1 (ALPN)"),
         other => write!(f, "{other}"),
@@ -220,7 +220,7 @@ fn of_peer(why: &PeerIncompatible, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 /// What is wrong with the certificate of a client, or the list of revocations for it.
-fn of_certificate(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn of_certificate(error: &Error, is_by_rsa: bool, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     use CertificateError as Why;
     f.write_str("its certificate is not accepted: ")?;
     let Error::InvalidCertificate(why) = error else {
@@ -229,6 +229,9 @@ fn of_certificate(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     f.write_str(match why {
         Why::UnknownIssuer => "its authority is none of those in client_ca",
         // Of another authority with the name of one of them.
+        Why::BadSignature if !is_by_rsa => {
+            "its authority has the name of one in client_ca and another key: it is none of those in client_ca"
+        }
         Why::BadSignature => {
             "its authority has an RSA key of less than 2048 bits, with which nobody is believed, or is none of those in \
              client_ca"

@@ -2,6 +2,7 @@
 //! why.
 
 use std::cell::RefCell;
+use std::iter;
 use std::sync::Arc;
 
 use rustls::client::danger::HandshakeSignatureValid;
@@ -13,6 +14,8 @@ use x509_cert::der::asn1::UintRef;
 use x509_cert::der::oid::ObjectIdentifier;
 use x509_cert::der::{Decode as _, Reader as _, SliceReader};
 
+use super::signed::SignedX509;
+
 /// Characters of a subject in a line of the log.
 pub const SUBJECT_CHARS_MAX: usize = 256;
 
@@ -23,6 +26,8 @@ pub struct Unbelieved {
     pub subject: String,
     /// The certificate is good, but what the client has signed with its key is not.
     pub own: Option<OwnKey>,
+    /// It, or one on its way, is signed with an RSA key.
+    pub is_by_rsa: bool,
 }
 
 /// A key by which a client could not prove that a certificate is its own.
@@ -61,6 +66,10 @@ fn rsa_bits(certificate: &CertificateDer<'_>) -> Option<usize> {
 
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 
+fn is_by_rsa(certificate: &CertificateDer<'_>) -> bool {
+    SignedX509::read(certificate).is_some_and(|signed| signed.is_by_rsa())
+}
+
 /// The subject of a certificate, as it may stand in a log.
 pub fn subject(certificate: &CertificateDer<'_>) -> String {
     let parsed = Certificate::from_der(certificate);
@@ -79,6 +88,7 @@ fn remember(
         own: Some(OwnKey {
             rsa_bits: rsa_bits(certificate),
         }),
+        is_by_rsa: is_by_rsa(certificate),
     }));
     verified
 }
@@ -145,6 +155,7 @@ impl ClientCertVerifier for Verified {
         REFUSED.set(verified.is_err().then(|| Unbelieved {
             subject: subject(end_entity),
             own: None,
+            is_by_rsa: iter::once(end_entity).chain(intermediates).any(is_by_rsa),
         }));
         verified
     }
