@@ -241,6 +241,9 @@ impl Scrape {
         });
         let refused = refused.into_iter().filter(|(_, count)| *count > 0);
         families.counter("bitsd_downloads_refused", help, refused)?;
+        let help = "Passwords that were compared with a hash: those that are remembered are not";
+        let compared = self.sum(|shard| &shard.passwords_compared);
+        families.counter("bitsd_passwords_compared", help, alone(compared))?;
         let help = "Server applications that were told of a file, by what they made of it";
         let told = self.by_word("result", labels::TOLD, |shard, at| &shard.notifications[at]);
         families.counter("bitsd_notifications", help, told)?;

@@ -50,6 +50,8 @@ pub struct ShardMetrics {
     pub refused: [Count; labels::REASONS.len()],
     /// Downloads that were refused, by [`labels::CODES`].
     pub downloads_refused: [Count; labels::CODES.len()],
+    /// Passwords that were compared with a hash, which takes long on purpose.
+    pub passwords_compared: Count,
     /// Times at which one thing took so long that nobody else had a turn.
     pub stalls: Count,
     /// How long all of them took, in milliseconds.
@@ -156,6 +158,7 @@ impl Default for ShardMetrics {
             packets: std::array::from_fn(|_| zeros()),
             refused: zeros(),
             downloads_refused: zeros(),
+            passwords_compared: Count::default(),
             stalls: Count::default(),
             stalled_ms: Count::default(),
             answers: Times::default(),

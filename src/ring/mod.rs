@@ -281,7 +281,8 @@ impl Floor for RingWorld {
     }
 
     async fn verify(&self, attempt: Attempt) -> Result<bool, TooManyAttempts> {
-        self.verifier.verify(attempt).await
+        let verified = self.verifier.verify(attempt).await;
+        verified.inspect(|_| self.metrics().passwords_compared.add(1))
     }
 
     async fn negotiate(&self, leg: Leg) -> Result<Negotiated, NotNegotiated> {
