@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -283,26 +283,76 @@ fn shown(raw: &mut Raw) -> Vec<u8> {
     raw.tls().peer_certificates().unwrap()[0].to_vec()
 }
 
+/// Ends the load also where a check beside it fails.
+struct EndOfLoad<'a>(&'a AtomicBool);
+
+impl Drop for EndOfLoad<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Goal: whoever renews certificates loses no upload. Method: some connections upload one small
+/// file after the other, each to the end on the connection it began with, while the certificate is
+/// renewed time and again.
 #[test]
 fn a_reload_shows_new_certificates_and_drops_no_connection() {
+    const UPLOADS: u64 = 1_000;
+    const RELOADS: u64 = 20;
+    const CONNECTIONS: usize = 4;
     let (server, trust, authority) = start("");
     let lines = server.settings().file;
-    let mut old = Client::over(server.secure(), "/old.bin", Some(&trust));
-    old.try_create().assert(200, None);
-    let before = shown(&mut old.raw);
-    for round in 0..3 {
-        // Onto the same files, as whoever renews a certificate does.
-        authority.server("server", &["localhost"]);
-        server.reload(&lines);
-        wait_until("the new one is shown", || {
-            shown(&mut Raw::secure(server.secure(), &trust)) != before
-        });
-        let range = round * MIB..(round + 1) * MIB;
-        old.send(fragment(range).of(3 * MIB)).assert(200, None);
-    }
+    let (uploads, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
+    let upload_on = |connection: usize| {
+        let path = |number: u64| format!("/{connection}-{number}.bin");
+        let mut client = Client::over(server.secure(), &path(0), Some(&trust));
+        let shown_first = shown(&mut client.raw);
+        let mut number = 0;
+        while !is_over.load(Ordering::Relaxed) {
+            client.call_file(&path(number));
+            client.try_create().assert(200, None);
+            client.send(fragment(0..100)).assert(200, None);
+            client.close().assert(200, None);
+            uploads.fetch_add(1, Ordering::Relaxed);
+            number += 1;
+        }
+        assert_eq!(
+            shown(&mut client.raw),
+            shown_first,
+            "it is the same connection"
+        );
+        (0..number).for_each(|number| server.assert_file(&path(number)[1..], 1, 100));
+        number
+    };
+    let uploaded: Vec<u64> = thread::scope(|scope| {
+        let end = EndOfLoad(&is_over);
+        let load: Vec<_> = (0..CONNECTIONS)
+            .map(|number| scope.spawn(move || upload_on(number)))
+            .collect();
+        let wait_for_uploads = |count| {
+            wait_until("so many files have arrived", || {
+                assert!(!load.iter().any(|one| one.is_finished()), "one has failed");
+                uploads.load(Ordering::Relaxed) >= count
+            });
+        };
+        for reload in 0..RELOADS {
+            wait_for_uploads(reload * UPLOADS / RELOADS);
+            // Onto the same files, as whoever renews a certificate does.
+            let renewed = authority.server("server", &["localhost"]);
+            let renewed = CertificateDer::from_pem_file(renewed.chain).unwrap();
+            server.reload(&lines);
+            wait_until("the new one is shown", || {
+                // It has no ticket of before.
+                let trust = authority.trusting();
+                shown(&mut Raw::secure(server.secure(), &trust)) == *renewed
+            });
+        }
+        wait_for_uploads(UPLOADS);
+        drop(end);
+        load.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(uploaded.iter().all(|count| *count > 0), "{uploaded:?}");
     server.wait_for_log("server.pem: another one, until ");
-    old.close().assert(200, None);
-    server.assert_file("old.bin", 1, 3 * MIB);
 }
 
 /// Goal: whoever moves TLS to a proxy keeps the clients that still come here. Method: the settings

@@ -156,6 +156,11 @@ impl Client {
         response
     }
 
+    /// What it does from now on is about another file; the connection stays.
+    pub fn call_file(&mut self, path: &str) {
+        self.path = path.to_owned();
+    }
+
     /// The session id as the server wrote it.
     #[track_caller]
     pub fn session(&self) -> &str {
