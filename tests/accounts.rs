@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::ops::Range;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -920,22 +921,22 @@ fn a_user_has_so_many_uploads_under_way_from_wherever_they_come() {
 
 /// Measured is what it computes, since waits on a busy machine say nothing. That both kinds cost
 /// the same hash stands in `src/auth/accounts.rs`; this finds whatever else would tell them apart.
-/// They take turns, so that both meet the same machine.
+/// They take turns, so that both meet the same machine, and the middle of many counts.
+///
+/// 2 % is the goal where a hash has its usual cost, with which what is not the hash is hidden: here
+/// it is a cheap one. And two turns on a machine that works for others are not alike to 2 %; to 5 %
+/// they are, in one of three measurements.
 #[test]
 fn a_user_that_does_not_exist_costs_as_much_as_one_that_does() {
-    const TURNS: u32 = 5;
-    const TRIES: u32 = 5;
-    let guarded = guarded("auth = \"basic\"\ntrusted_proxies = \"127.0.0.1\"\n");
-    let hash = bcrypt::hash("sesame", 6).unwrap();
-    fs::write(
-        guarded.folder.path().join("users"),
-        format!("anna:{hash}\n"),
-    )
-    .unwrap();
-    let lines = format!(
-        "{}auth = \"basic\"\ntrusted_proxies = \"127.0.0.1\"\n",
-        files(guarded.folder.path())
-    );
+    const TURNS: usize = 25;
+    const TRIES: u32 = 4;
+    const BOUNDS: Range<f64> = 0.95..1.05;
+    const LINES: &str = "auth = \"basic\"\ntrusted_proxies = \"127.0.0.1\"\n";
+    let guarded = guarded(LINES);
+    let hash = bcrypt::hash("sesame", 5).unwrap();
+    let users = guarded.folder.path().join("users");
+    fs::write(users, format!("anna:{hash}\n")).unwrap();
+    let lines = format!("{}{LINES}", files(guarded.folder.path()));
     guarded.server.reload(&lines);
     guarded.server.wait_for_log("the settings were reloaded");
     let mut client = guarded.client("/a.bin", "");
@@ -952,17 +953,29 @@ fn a_user_that_does_not_exist_costs_as_much_as_one_that_does() {
         }
         computed(guarded.server.pid()) - before
     };
-    cost("anna");
-    let mut ratios: Vec<f64> = Vec::new();
-    for _ in 0..5 {
-        let (mut known, mut unknown) = (Duration::ZERO, Duration::ZERO);
-        for _ in 0..TURNS {
-            known += cost("anna");
-            unknown += cost("nobody");
+    let middle = |costs: &mut Vec<Duration>| {
+        costs.sort();
+        costs[costs.len() / 2].as_secs_f64()
+    };
+    let mut ratio = || {
+        let (mut known, mut unknown) = (Vec::new(), Vec::new());
+        for turn in 0..TURNS {
+            // Nor does it count who comes second.
+            if turn % 2 == 0 {
+                known.push(cost("anna"));
+                unknown.push(cost("nobody"));
+            } else {
+                unknown.push(cost("nobody"));
+                known.push(cost("anna"));
+            }
         }
-        ratios.push(unknown.as_secs_f64() / known.as_secs_f64());
-    }
-    ratios.sort_by(f64::total_cmp);
-    let middle = ratios[ratios.len() / 2];
-    assert!((0.8..1.25).contains(&middle), "{ratios:?}");
+        middle(&mut unknown) / middle(&mut known)
+    };
+    let mut ratios = Vec::new();
+    let is_same = (0..3).any(|_| {
+        let found = ratio();
+        ratios.push(found);
+        BOUNDS.contains(&found)
+    });
+    assert!(is_same, "{ratios:?}");
 }
