@@ -8,9 +8,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 use support::client::{Client, E_ACCESSDENIED, SESSION_NOT_FOUND, basic, fragment};
 use support::host::run;
 use support::program::computed;
@@ -101,12 +98,8 @@ fn whoever_shows_a_name_and_its_password_may_upload() {
     robot.send_rest(0, 10, 10);
     robot.close().assert(200, None);
     guarded.server.wait_for_log("user=\"robot\"");
-    let log = guarded.server.log();
-    assert!(log.contains("user=\"anna\""), "{log}");
-    let encoded = STANDARD.encode("anna:sesame");
-    for secret in ["sesame", "Sesame", "great-token", "other-token", &encoded] {
-        assert!(!log.contains(secret), "{secret}: {log}");
-    }
+    // That no log has a password or a token in it is looked at where each server ends.
+    guarded.server.wait_for_log("user=\"anna\"");
 }
 
 #[test]
