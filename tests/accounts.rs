@@ -769,6 +769,56 @@ fn curl_uploads_with_a_password() {
     assert_eq!(ping("anna:other"), "401");
 }
 
+/// Goal: what administrators write by Apache's own program is understood. Method: it adds each user
+/// to the file that the server reads.
+#[test]
+fn users_are_those_that_htpasswd_writes() {
+    if Command::new("htpasswd").output().is_err() {
+        return skip("htpasswd is not installed (apache2-utils)");
+    }
+    let guarded = guarded("auth = [\"basic\"]\n");
+    let users = guarded.folder.path().join("users");
+    let write = |args: &[&str]| {
+        let mut htpasswd = Command::new("htpasswd");
+        let (flags, user) = args.split_at(args.len() - 1);
+        htpasswd.args(flags).arg(&users).args(user);
+        if !args.contains(&"-D") {
+            htpasswd.arg("sesame");
+        }
+        let output = htpasswd.output().unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+    };
+    let lines = format!("{}auth = [\"basic\"]\n", files(guarded.folder.path()));
+    write(&["-c", "-b", "-B", "-C", "5", "anna"]);
+    write(&["-b", "-B", "bert"]);
+    write(&["-b", "-5", "carl"]);
+    write(&["-b", "-2", "-r", "6000", "dora"]);
+    guarded.server.reload(&lines);
+    guarded.server.wait_for_log("the settings were reloaded");
+    let assert_known = |user: &str| {
+        for (password, status) in [("sesame", 200), ("Sesame", 401)] {
+            let mut client = guarded.client("/a.bin", &basic(user, password));
+            assert_eq!(client.ping().status, status, "{user}");
+        }
+    };
+    ["anna", "bert", "carl", "dora"]
+        .into_iter()
+        .for_each(assert_known);
+    // What it writes unless it is told otherwise, on some systems.
+    write(&["-b", "-m", "emil"]);
+    guarded.server.reload(&lines);
+    let refused = "users:5: \\\"emil\\\" cannot be used: the hash is MD5";
+    guarded.server.wait_for_log(refused);
+    assert_known("anna");
+    write(&["-D", "emil"]);
+    write(&["-D", "bert"]);
+    guarded.server.reload(&lines);
+    guarded.server.wait_for_log("users_file: 1 gone");
+    assert_known("dora");
+    let mut gone = guarded.client("/a.bin", &basic("bert", "sesame"));
+    assert_asked(&gone.ping(), &[BASIC]);
+}
+
 /// Of a proxy that names this user.
 fn named(user: &str) -> String {
     format!("X-Remote-User: {user}\r\n")
