@@ -146,6 +146,16 @@ fn get_gives_bytes_whole_and_in_ranges() {
         none.reason(),
         "the file has none of the bytes that were asked for"
     );
+    // It has them, and they are refused.
+    let many = format!("Range: bytes={}\r\n", ["0-0"; 300].join(","));
+    for excess in ["Range: bytes=0-,0-,0-,0-\r\n", &many] {
+        let answer = ask(&mut raw, "GET", "/a%20b.bin", excess);
+        assert_eq!(answer.status, 416);
+        assert_eq!(
+            answer.reason(),
+            "more than 64 ranges are asked for, or more than twice the whole file"
+        );
+    }
     let changed = ask(&mut raw, "GET", "/a%20b.bin", "If-Match: \"x\"\r\n");
     assert_eq!(changed.status, 412);
     let head = ask(&mut raw, "HEAD", "/a%20b.bin", "");

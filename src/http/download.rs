@@ -107,8 +107,8 @@ enum Answer {
         ranges: Vec<Range<u64>>,
         boundary: String,
     },
-    /// None of the ranges that were asked for.
-    Unsatisfiable,
+    /// None of the ranges that were asked for, and why, in a sentence for people.
+    Unsatisfiable(&'static str),
     /// Nothing, because of a condition.
     Withheld(Withheld),
 }
@@ -141,7 +141,7 @@ pub fn plan(request: &DownloadRequest, representation: &Representation) -> Plan 
         Answer::Part(_) | Answer::Parts { .. } => 206,
         Answer::Withheld(Withheld::NotModified) => 304,
         Answer::Withheld(Withheld::PreconditionFailed) => 412,
-        Answer::Unsatisfiable => 416,
+        Answer::Unsatisfiable(_) => 416,
     };
     Plan {
         status,
@@ -168,7 +168,8 @@ fn decide(request: &DownloadRequest, representation: &Representation) -> Answer 
         (DownloadMethod::Get, _) => return Answer::Whole,
     };
     match range.select(representation.len) {
-        Selection::Unsatisfiable => Answer::Unsatisfiable,
+        Selection::Unsatisfiable => Answer::Unsatisfiable(UNSATISFIABLE),
+        Selection::Excessive => Answer::Unsatisfiable(EXCESSIVE),
         // RFC 9110 15.3.7.2: what is left of several may go as one, and one must not go as several.
         Selection::Ranges(ranges) => match ranges.as_slice() {
             [only] => Answer::Part(only.clone()),
@@ -207,11 +208,11 @@ impl Plan {
                 head.field("Content-Type", &content_type);
                 head.number("Content-Length", self.body_len());
             }
-            Answer::Unsatisfiable => {
+            Answer::Unsatisfiable(why) => {
                 let len = self.representation.len;
                 head.field("Content-Range", &format!("bytes */{len}"));
                 head.field("Content-Type", TEXT_TYPE);
-                head.number("Content-Length", UNSATISFIABLE.len() as u64);
+                head.number("Content-Length", why.len() as u64);
             }
             // It ends with its head whatever its fields say, and its length would be that of the
             // file.
@@ -252,7 +253,7 @@ impl Plan {
             // A head and a range for each, and the end.
             Answer::Parts { ranges, .. } => 2 * ranges.len() + 1,
             Answer::Withheld(Withheld::PreconditionFailed) => usize::from(!self.is_head),
-            Answer::Unsatisfiable => 1,
+            Answer::Unsatisfiable(_) => 1,
             Answer::Fields | Answer::Withheld(Withheld::NotModified) => 0,
         };
         (0..pieces_len).map(|index| self.piece(index))
@@ -268,7 +269,7 @@ impl Plan {
                 Some(range) => Piece::File(range.clone()),
                 None => Piece::Literal(format!("\r\n--{boundary}--\r\n").into_bytes()),
             },
-            Answer::Unsatisfiable => Piece::Literal(UNSATISFIABLE.into()),
+            Answer::Unsatisfiable(why) => Piece::Literal((*why).into()),
             Answer::Withheld(_) => Piece::Literal(PRECONDITION_FAILED.into()),
             Answer::Whole | Answer::Fields => Piece::File(0..self.representation.len),
         }
@@ -294,6 +295,8 @@ impl Plan {
 
 /// Why there are no bytes, in a sentence for people.
 const UNSATISFIABLE: &str = "the file has none of the bytes that were asked for\n";
+/// The bounds of [`RangeSet::select`].
+const EXCESSIVE: &str = "more than 64 ranges are asked for, or more than twice the whole file\n";
 const PRECONDITION_FAILED: &str = "the file is not the one that the conditions name\n";
 
 /// Replies are bytes to us.

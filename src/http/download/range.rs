@@ -69,8 +69,10 @@ pub struct RangeSet {
 pub enum Selection {
     /// These bytes, in the order asked for; at least one range.
     Ranges(Vec<Range<u64>>),
-    /// None of them lies in the file, or they are refused (see [`RangeSet::select`]).
+    /// None of them lies in the file.
     Unsatisfiable,
+    /// They are refused, being too many or too long (see [`RangeSet::select`]).
+    Excessive,
 }
 
 impl RangeSet {
@@ -101,16 +103,19 @@ impl RangeSet {
     /// 200 to a ranged GET as an error anyway, after it has been sent.
     pub fn select(&self, len: u64) -> Selection {
         if self.asked.len() > RANGES_MAX {
-            return Selection::Unsatisfiable;
+            return Selection::Excessive;
         }
         let ranges: Vec<_> = (self.asked.iter())
             .filter_map(|asked| asked.of(len))
             .collect();
+        if ranges.is_empty() {
+            return Selection::Unsatisfiable;
+        }
         let lengths = ranges.iter().map(|range| range.end - range.start);
         let bytes = lengths.fold(0, u64::saturating_add);
         let bytes_max = len.saturating_mul(FILE_LENGTHS_MAX).min(BODY_BYTES_MAX);
-        if ranges.is_empty() || bytes > bytes_max {
-            return Selection::Unsatisfiable;
+        if bytes > bytes_max {
+            return Selection::Excessive;
         }
         Selection::Ranges(ranges)
     }
@@ -262,7 +267,7 @@ mod tests {
             ranges(&[const { 0..1 }; RANGES_MAX])
         );
         for count in [RANGES_MAX + 1, RANGES_MAX + 2, 1_000] {
-            assert_eq!(select(&value(count), 64), Some(Selection::Unsatisfiable));
+            assert_eq!(select(&value(count), 64), Some(Selection::Excessive));
         }
         let invalid = format!("{},x", value(1_000));
         assert_eq!(select(&invalid, 64), None);
@@ -273,7 +278,7 @@ mod tests {
         assert_eq!(select("bytes=0-,0-", 10), ranges(&[0..10, 0..10]));
         assert_eq!(
             select("bytes=0-,0-,9-", 10),
-            Some(Selection::Unsatisfiable),
+            Some(Selection::Excessive),
             "one byte more"
         );
     }
