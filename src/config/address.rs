@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::complaint::{Complaint, quoted};
-use super::url;
+use super::complaint::Complaint;
+use super::{shown, url};
 
 /// Addresses, each once.
 pub(super) fn parse_addresses(texts: &[String]) -> Result<Vec<SocketAddr>, Complaint> {
@@ -81,7 +81,7 @@ fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
     let not_an_address = |hint: &str| {
         let hint = format!(
             "{} is not an address such as 127.0.0.1:8080 or [::]:8080{hint}",
-            quoted(text)
+            shown::text(text)
         );
         Complaint::NotAnAddress(hint)
     };
@@ -90,7 +90,7 @@ fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
             None => Ok(address),
             Some(hint) => Err(Complaint::NotAnAddress(format!(
                 "nobody can listen on {}{hint}",
-                quoted(text)
+                shown::text(text)
             ))),
         };
     }
@@ -102,8 +102,9 @@ fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
             ": a zone is the number of its interface (`ip link` shows it), not its name, as in [fe80::1%2]:8080",
         ));
     }
-    if text.contains(',') {
-        let each: Vec<_> = text.split(',').map(|one| quoted(one.trim())).collect();
+    // A comma in a password parts none.
+    if text.contains(',') && shown::of_user(text).is_empty() {
+        let each: Vec<_> = text.split(',').map(|one| shown::text(one.trim())).collect();
         let each = each.join(", ");
         return Err(not_an_address(&format!(
             "; several stand in an array: [{each}]"
@@ -116,7 +117,7 @@ fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
             false => "",
         };
         return Err(match parse_address(address) {
-            Ok(_) => not_an_address(&format!("; did you mean {}?{tls}", quoted(address))),
+            Ok(_) => not_an_address(&format!("; did you mean {}?{tls}", shown::text(address))),
             Err(_) => not_an_address(": it has no scheme and no path"),
         });
     }
@@ -128,7 +129,7 @@ fn parse_address(text: &str) -> Result<SocketAddr, Complaint> {
     if let Some(address) = (text.strip_suffix('/')).filter(|text| parse_address(text).is_ok()) {
         return Err(not_an_address(&format!(
             "; did you mean {}?",
-            quoted(address)
+            shown::text(address)
         )));
     }
     let (host, port) = text.rsplit_once(':').unwrap_or((text, "8080"));

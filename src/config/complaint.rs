@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use super::quantity::BadQuantity;
+use super::shown;
 use crate::http::path::BadTarget;
-use crate::unseen::is_unseen;
 
 /// Why a key does not take what was written.
 #[derive(Debug, PartialEq, Eq)]
@@ -77,7 +77,7 @@ impl Complaint {
             Self::NoNumber => says("is no number"),
             Self::OutOfBounds => says("is out of bounds"),
             Self::Quantity(why) => format!("cannot be read: {why}"),
-            Self::NotOneOf(text) => says(&format!("cannot be used: {} is none of it", quoted(text))),
+            Self::NotOneOf(text) => says(&format!("cannot be used: {} is none of it", shown::text(text))),
             Self::NotAnAddress(why) => format!("cannot be used: {why}"),
             Self::NothingToListenOn => "is empty: name at least one ADDR:PORT".to_owned(),
             Self::ListedTwice(address) => format!("cannot be used: {address} stands there twice"),
@@ -102,7 +102,8 @@ impl Complaint {
             Self::Without(what) => format!("does nothing without {what}"),
             Self::Meant(why, hint) => why.in_words(takes) + hint,
             Self::NoSuchGroup(group) => {
-                format!("names the group {group:?}, which does not stand in `groups_file`")
+                let group = shown::text(group);
+                format!("names the group {group}, which does not stand in `groups_file`")
             }
         }
     }
@@ -110,39 +111,3 @@ impl Complaint {
 
 const DIGESTS_TAKE: &str =
     "\"none\", \"sha-256\", or [\"sha-256\", \"sha-1\"]: SHA-1 alone proves little";
-
-/// A TOML string, in which nothing turns or hides what stands beside it.
-pub(super) fn quoted(text: &str) -> String {
-    if !text.chars().any(is_unseen) {
-        return toml::Value::from(text).to_string();
-    }
-    let mut quoted = String::from("\"");
-    for char in text.chars() {
-        match char {
-            '"' | '\\' => quoted.extend(['\\', char]),
-            char if is_unseen(char) => quoted += &format!("\\U{:08X}", u32::from(char)),
-            char => quoted.push(char),
-        }
-    }
-    quoted + "\""
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_quoted_text_shows_all_that_is_in_it_and_reads_back() {
-        for text in [
-            "/srv/up",
-            "a\"b\\c",
-            "a\nb",
-            "/srv/\u{202e}gpj.\u{9b}31m\u{1b}\"\\",
-        ] {
-            let quoted = quoted(text);
-            assert!(!quoted.chars().any(is_unseen), "{quoted:?}");
-            let table: toml::Table = format!("a = {quoted}").parse().unwrap();
-            assert_eq!(table["a"].as_str(), Some(text), "{quoted}");
-        }
-    }
-}

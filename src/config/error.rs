@@ -12,6 +12,7 @@ use crate::auth::keytab::BadKeytab;
 
 use super::complaint::Complaint;
 use super::section::{SECTIONS, Section};
+use super::shown;
 use super::url::without_secrets;
 use super::utf8::NotUtf8;
 use crate::named_file;
@@ -122,7 +123,7 @@ pub(super) enum Cause {
     NoTableWithin(Place, &'static Section),
     #[error(
         "{0}: {1} = {shown} {why}{user}",
-        shown = without_secrets(.2), why = .3.in_words(.4), user = of_user(.2)
+        shown = shown::value(.2), why = .3.in_words(.4), user = shown::of_user(.2)
     )]
     Refused(Origin, &'static str, String, Complaint, String),
     /// Uploads could overwrite the server's own files.
@@ -147,14 +148,6 @@ pub(super) enum Cause {
 /// What else is to be known of a mistake.
 fn hint(words: &Option<Cow<'static, str>>) -> String {
     (words.as_ref()).map_or(String::new(), |words| format!(" ({words})"))
-}
-
-/// What is wrong with a URL that names a user.
-fn of_user(written: &str) -> &'static str {
-    match written.contains("://") && without_secrets(written).contains("\u{2026}@") {
-        true => "; no user and no password may stand in a URL: it is printed and logged",
-        false => "",
-    }
 }
 
 /// Where a key stands that stands not here; a number is the line of the first table header.
@@ -184,7 +177,7 @@ impl Place {
     fn line_text(&self) -> String {
         let line = without_users(self.text.trim());
         let pieces = line.split_inclusive(['"', '\'']);
-        pieces.map(shown).collect()
+        pieces.map(piece).collect()
     }
 }
 
@@ -211,7 +204,7 @@ fn without_users(line: &str) -> String {
 }
 
 /// What stands between quotes, or would if they were all there.
-fn shown(piece: &str) -> String {
+fn piece(piece: &str) -> String {
     let before = piece.find(":/").map_or("", |at| &piece[..at]);
     let before = before.trim_end_matches(|letter: char| letter.is_ascii_alphanumeric());
     format!("{before}{}", without_secrets(&piece[before.len()..]))

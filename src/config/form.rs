@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::address::{self, parse_addresses};
-use super::complaint::{Complaint, quoted};
+use super::complaint::Complaint;
 use super::meant::{UNLIMITED, is_none, nearest, no_bound, of_prefix};
 use super::quantity;
+use super::shown::{of_user, quoted};
 use super::text::Text;
 use crate::auth::policy::Scheme;
 use crate::http::path::parse_target;
@@ -206,6 +207,10 @@ impl Form {
 
     /// Says what was meant too, where it can be told. `written` is the value as it stands there.
     pub fn explain(&self, why: Complaint, written: &str) -> Complaint {
+        // A part of a URL with a password in it may be a part of the password.
+        if !of_user(written).is_empty() {
+            return why;
+        }
         let written = written.trim_matches(['"', '\'']);
         let hint = match (self, &why) {
             (Self::Number(number), _) => number.hint(&why, written),

@@ -619,9 +619,13 @@ fn parse_subject(text: &str) -> Option<String> {
     is_subject.then(|| text.to_owned())
 }
 
-/// The `source` of events (CloudEvents 1.0 3.1.1).
+/// The `source` of events (CloudEvents 1.0 3.1.1), which everybody is told.
 fn parse_source(text: &str) -> Option<String> {
-    let is_source = (1..=300).contains(&text.len()) && fluent_uri::UriRef::parse(text).is_ok();
+    let names_nobody = |uri: fluent_uri::UriRef<&str>| {
+        (uri.authority()).is_none_or(|authority| !authority.has_userinfo())
+    };
+    let is_source =
+        (1..=300).contains(&text.len()) && fluent_uri::UriRef::parse(text).is_ok_and(names_nobody);
     is_source.then(|| text.to_owned())
 }
 

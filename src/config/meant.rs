@@ -1,6 +1,7 @@
 //! What somebody meant who wrote what a key does not take: the end of a sentence.
 
-use super::complaint::quoted;
+use super::shown::quoted;
+use super::url::without_secrets;
 
 /// Somebody wants nothing of it.
 pub(super) fn is_none(written: &str) -> bool {
@@ -24,8 +25,11 @@ pub(super) fn of_prefix(written: &str) -> Option<String> {
     if matches!(written, "" | "/") {
         return Some("; what holds everywhere stands above all tables".to_owned());
     }
+    // A slash in a password begins no path.
+    let written = without_secrets(written);
     let (_, rest) = written.split_once("://")?;
     let path = rest.split_once('/').map_or("", |(_, path)| path);
+    let path = path.split('?').next().unwrap_or_default();
     Some(match path {
         "" => "; a URL without a path is everything, which stands above all tables".to_owned(),
         path => format!("; did you mean {}?", quoted(&format!("/{path}"))),

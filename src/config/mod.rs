@@ -18,9 +18,9 @@
 //! bounds nor units: the schema is made from the rows, by `serde_json`. Sizes are ours (`quantity`
 //! says why); `thiserror` sets the messages.
 //!
-//! The arrows: `quantity`, `url`, `words`, `section` <- `complaint` <- `meant`, `address` <- `form`
-//! <- `error` <- `secret` <- `table` <- `keys` <- `given` <- `file` <- `resolve` <- `print`,
-//! `reference`, `reload`, `doubt`; tests/house.rs holds them.
+//! The arrows: `quantity`, `url`, `words`, `section` <- `shown` <- `complaint` <- `meant`,
+//! `address` <- `form` <- `error` <- `secret` <- `table` <- `keys` <- `given` <- `file` <-
+//! `resolve` <- `print`, `reference`, `reload`, `doubt`; tests/house.rs holds them.
 
 mod address;
 mod complaint;
@@ -45,6 +45,7 @@ mod reload;
 mod resolve;
 mod secret;
 mod section;
+mod shown;
 mod table;
 mod text;
 mod url;

@@ -1,7 +1,7 @@
 //! Permissions of files and folders, written in octal digits as `chmod` takes them.
 
-use super::complaint::quoted;
 use super::form::Value;
+use super::shown::quoted;
 use super::table::Setting;
 use super::text::Text;
 

@@ -2,13 +2,13 @@
 
 use std::fmt::Write;
 
-use super::complaint::quoted;
 use super::form::Value;
 use super::given::Given;
 use super::keys::{Config, Host, Location, NO_NOTIFICATION, NO_STORE, Notification, ObjectStore};
 use super::passed_over::is_idle;
 use super::resolve::Settled;
 use super::section::{SECTIONS, Scope};
+use super::shown::quoted;
 use super::table::{Row, Table};
 
 /// Rows with their values as TOML.

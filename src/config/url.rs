@@ -47,10 +47,14 @@ pub fn without_secrets(text: &str) -> String {
     if !is_path && !text.contains(":/") && !text.contains(":\\") {
         return text.to_owned();
     }
-    let text = userinfo::without_user(text);
-    match text.split_once('?') {
-        Some((before, _)) => format!("{before}?\u{2026}"),
-        None => text.into_owned(),
+    // A group is written with an `@` before its name.
+    let colon = text.find(':').filter(|_| !is_path).unwrap_or(0);
+    let scheme = text[..colon].trim_end_matches(|letter: char| letter.is_ascii_alphanumeric());
+    let (before, url) = text.split_at(scheme.len());
+    let url = userinfo::without_user(url);
+    match url.split_once('?') {
+        Some((shown, _)) => format!("{before}{shown}?\u{2026}"),
+        None => format!("{before}{url}"),
     }
 }
 
@@ -363,6 +367,7 @@ mod tests {
             ("/done?token=A", "/done?\u{2026}"),
             ("\"/done?token=A\"", "\"/done?\u{2026}"),
             ("http:/anna:pw@h", "http:/\u{2026}@h"),
+            ("@http://anna:pw@h/", "@http://\u{2026}@h/"),
             ("http:\\\\anna:pw@h", "http:\\\\\u{2026}@h"),
             ("http://anna:p?w@h", "http://\u{2026}@h"),
             ("/srv/up@loads", "/srv/up@loads"),
