@@ -6,11 +6,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use support::host::{Tmpfs, allow, as_nobody};
+use support::program::Program;
 use support::server::{Server, Settings};
-use support::skip;
+use support::{skip, wait_until};
 
 /// Each file and folder beneath a place: what it is, whose, and when its content changed. Those of
 /// folders change with what is made and removed in them.
@@ -584,4 +587,48 @@ fn files_that_others_can_read_or_write_are_told_of() {
     allow(place.path(), 0o777);
     let said = check(place.path(), &lines, &[]);
     assert!(told(groups, "can write in the folder", &said), "{said}");
+}
+
+/// Goal: checks disturb neither each other nor a start, where what all of them need is made and
+/// taken away. Method: several at the same time in a fresh root, again and again, some of them
+/// beside a start.
+#[test]
+fn checks_beside_each_other_and_beside_a_start_find_nothing_wrong() {
+    let command = |place: &Path, words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        command.args(words).args(["--no-config", "--cores", "1"]);
+        command.args(["--listen", "127.0.0.1:0"]).current_dir(place);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(Stdio::piped());
+        command
+    };
+    for round in 0..30 {
+        let place = tempfile::tempdir().unwrap();
+        let is_beside_start = round % 3 == 0;
+        let server = is_beside_start.then(|| {
+            let mut serve = command(place.path(), &["serve"]);
+            serve.stderr(fs::File::create(place.path().join("log")).unwrap());
+            Program(serve.spawn().unwrap())
+        });
+        let checks: Vec<_> = (0..4)
+            .map(|_| command(place.path(), &["check", "-q"]).spawn().unwrap())
+            .collect();
+        for check in checks {
+            let output = check.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "round {round}: {said}");
+        }
+        let Some(mut server) = server else {
+            let left: Vec<_> = fs::read_dir(place.path()).unwrap().collect();
+            assert!(left.is_empty(), "round {round}: {left:?}");
+            continue;
+        };
+        let log = || fs::read_to_string(place.path().join("log")).unwrap();
+        wait_until("it has started", || {
+            assert!(!log().contains("start_failed"), "round {round}: {}", log());
+            log().contains("event=started")
+        });
+        kill_process(Pid::from_child(&server.0), Signal::TERM).unwrap();
+        assert!(server.wait().success());
+    }
 }

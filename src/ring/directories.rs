@@ -51,7 +51,7 @@ use former::Listed;
 pub use former::named_in;
 pub use left_behind::LeftBehind;
 pub use taking::look_at_root;
-use taking::{Made, lock, make_default_root, open_or_make};
+use taking::{Made, lock, make_default_root, open_or_make, settled};
 use unneeded::Unneeded;
 
 /// The default name of the work directory and of shelves, in their root.
@@ -127,26 +127,32 @@ impl Directories {
         mut handed: HandedLocks,
     ) -> Result<(Self, Vec<Arc<Ground>>), LaunchError> {
         let (first, path) = (&config.roots[0], &config.work_dir);
-        let mut made = Made::none(purpose);
-        make_default_root(first, &mut made)?;
-        // Before anything is made in one of them.
-        for root in &config.roots {
-            drop(look_at_root(root)?);
-        }
         let is_default = *path == first.join(WORK_DIR_NAME);
-        let work = open_or_make(path, is_default, &mut made).map_err(|why| match why {
-            // It cannot be made: the remedy is for the folder above it.
-            BadFolder::Io(error) if is_default && !path.exists() => {
-                LaunchError::Root(first.clone(), BadRoot::Open(error))
+        let mut made = Made::none(purpose);
+        let (work, lock) = settled(is_default, |is_again| {
+            if is_again {
+                made.forget(path);
             }
-            why => LaunchError::Folder(path.clone(), why),
+            make_default_root(first, &mut made)?;
+            // Before anything is made in one of them.
+            for root in &config.roots {
+                drop(look_at_root(root)?);
+            }
+            let work = open_or_make(path, is_default, &mut made).map_err(|why| match why {
+                // It cannot be made: the remedy is for the folder above it.
+                BadFolder::Io(error) if is_default && !path.exists() => {
+                    LaunchError::Root(first.clone(), BadRoot::Open(error))
+                }
+                why => LaunchError::Folder(path.clone(), why),
+            })?;
+            // By a link: the settings could only compare the paths.
+            if let Some(root) = footing::first_within(work.descriptor(), &config.roots) {
+                let why = BadRoot::OwnWorkDir(path.clone());
+                return Err(LaunchError::Root(root.clone(), why));
+            }
+            let lock = lock(&work, made.purpose_in(&work), &mut handed)?;
+            Ok((work, lock))
         })?;
-        // By a link: the settings could only compare the paths.
-        if let Some(root) = footing::first_within(work.descriptor(), &config.roots) {
-            let why = BadRoot::OwnWorkDir(path.clone());
-            return Err(LaunchError::Root(root.clone(), why));
-        }
-        let lock = lock(&work, made.purpose_in(&work), &mut handed)?;
         made.hold(&work);
         let directories = Self {
             purpose,
@@ -266,13 +272,24 @@ impl Directories {
 
     /// The shelf of a root that nothing can be moved to from the work directory.
     fn open_shelf(&self, path: &Path) -> Result<Shelf, LaunchError> {
-        let folder = open_or_make(path, true, &mut self.state().made);
-        let folder = folder.map_err(|why| LaunchError::Folder(path.to_owned(), why))?;
-        if let Some(known) = self.shelves.find(folder.descriptor()) {
-            return Ok(known);
-        }
+        let taken = settled(true, |is_again| {
+            if is_again {
+                self.state().made.forget(path);
+            }
+            let folder = open_or_make(path, true, &mut self.state().made);
+            let folder = folder.map_err(|why| LaunchError::Folder(path.to_owned(), why))?;
+            if let Some(known) = self.shelves.find(folder.descriptor()) {
+                return Ok(Err(known));
+            }
+            let purpose = self.state().made.purpose_in(&folder);
+            let lock = lock(&folder, purpose, &mut self.state().handed)?;
+            Ok(Ok((folder, lock)))
+        })?;
+        let (folder, lock) = match taken {
+            Ok(new) => new,
+            Err(known) => return Ok(known),
+        };
         let purpose = self.state().made.purpose_in(&folder);
-        let lock = lock(&folder, purpose, &mut self.state().handed)?;
         self.state().made.hold(&folder);
         let work = self.shelves.work();
         let id = (self.id).claim_shelf(&folder, work.path(), purpose)?;

@@ -6,8 +6,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::calls;
@@ -58,8 +60,9 @@ impl Made {
 
     /// Whether a folder was made; it is somebody else's to take away from now on.
     pub(super) fn forget(&mut self, folder: &Path) -> bool {
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
         let before = self.folders.len();
-        self.folders.retain(|made| made != folder);
+        self.folders.retain(|made| *made != folder);
         self.folders.len() < before
     }
 
@@ -80,9 +83,69 @@ impl Drop for Made {
                 }
             }
             for folder in self.folders.iter().rev() {
+                let is_held = self.held.iter().any(|held| held.path() == folder);
+                // Another one may be about to put something into it.
+                let _free = match is_held {
+                    true => None,
+                    false => match lock_to_remove(folder) {
+                        Err(Errno::WOULDBLOCK) => continue,
+                        lock => lock.ok(),
+                    },
+                };
                 let _ = fs::remove_dir(folder);
             }
         }
+    }
+}
+
+/// A folder, locked for the moment of its removal.
+fn lock_to_remove(folder: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let opened = rustix::fs::open(folder, flags, Mode::empty())?;
+    rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(opened)
+}
+
+/// Takes a folder that may be made. A check beside this start, or beside this check, takes away
+/// what it has made; then it is there for the moment of a look, and not any more: it is tried
+/// again. `once` is told whether it is.
+///
+/// # Errors
+/// What the last try says.
+pub(super) fn settled<T>(
+    may_be_made: bool,
+    mut once: impl FnMut(bool) -> Result<T, LaunchError>,
+) -> Result<T, LaunchError> {
+    let mut tried = once(false);
+    for _ in 1..TRIES {
+        match &tried {
+            Err(why) if may_be_made && has_vanished(why) => {
+                thread::sleep(PAUSE);
+                tried = once(true);
+            }
+            _ => break,
+        }
+    }
+    tried
+}
+
+/// How often a folder is tried that others make and take away, and the pause between.
+const TRIES: usize = 50;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Whether a folder was made, or taken away, between two looks. One that is named and not there is
+/// told by the first look at the root above it.
+fn has_vanished(why: &LaunchError) -> bool {
+    let is_of_two_looks = |error: &io::Error| {
+        use io::ErrorKind::{AlreadyExists, NotFound};
+        matches!(error.kind(), AlreadyExists | NotFound)
+    };
+    match why {
+        LaunchError::Folder(_, BadFolder::Missing) => true,
+        LaunchError::Folder(_, BadFolder::Io(error))
+        | LaunchError::Root(_, BadRoot::Open(error)) => is_of_two_looks(error),
+        LaunchError::Root(root, BadRoot::Missing) => root == Path::new(ROOT_DEFAULT),
+        _ => false,
     }
 }
 
@@ -204,6 +267,11 @@ pub(super) fn lock(
     });
     match locked? {
         Some(lock) => {
+            // Whoever had the lock before may have removed what it had made.
+            if !is_there(folder) {
+                let gone = BadFolder::Missing;
+                return Err(LaunchError::Folder(folder.path().to_owned(), gone));
+            }
             refuse_unremovable(folder)?;
             refuse_not_ours(folder, purpose)?;
             // What a trial that was cut short has left there, whatever root it was for.
@@ -214,6 +282,18 @@ pub(super) fn lock(
             folder.path().to_owned(),
             folder.holder(LOCK_NAME),
         )),
+    }
+}
+
+/// Whether a folder still has its name.
+fn is_there(folder: &WorkFolder) -> bool {
+    let ours = rustix::fs::fstat(folder.descriptor());
+    let found = vigil::at(folder.path(), || rustix::fs::stat(folder.path()));
+    match (ours, found) {
+        (Ok(ours), Ok(found)) => (ours.st_dev, ours.st_ino) == (found.st_dev, found.st_ino),
+        (_, Err(Errno::NOENT)) => false,
+        // It cannot be told, and will be when something is made in it.
+        _ => true,
     }
 }
 

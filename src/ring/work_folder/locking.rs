@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use super::{OURS_MODE, WorkFolder, or_link};
 use crate::ring::handed::HandedLocks;
 
-/// How long the lock of a server that was killed may outlast it.
+/// How long the lock of a server that was killed may outlast it, and a check may have it.
 const RELEASE: Duration = Duration::from_secs(2);
 /// How long one that was killed may seem to run.
 const DYING: Duration = Duration::from_millis(100);
@@ -106,7 +106,8 @@ impl WorkFolder {
             if locked != Err(Errno::WOULDBLOCK) {
                 return locked;
             }
-            let patience = match self.holder(name).is_some_and(runs) {
+            let keeps_it = |process| runs(process) && !checks(process);
+            let patience = match self.holder(name).is_some_and(keeps_it) {
                 true => DYING,
                 false => RELEASE,
             };
@@ -137,6 +138,17 @@ impl WorkFolder {
         inodes.extend(self.stat(name).ok().flatten().map(|stat| stat.st_ino));
         holder(&fs::read_to_string("/proc/locks").ok()?, &inodes)
     }
+}
+
+/// Whether a process is a check, which lets go of a lock in a moment.
+fn checks(process: u32) -> bool {
+    let line = fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+    is_check(&line)
+}
+
+/// Of `/proc/PID/cmdline` (proc_pid_cmdline(5)): the words end with a zero each.
+fn is_check(line: &[u8]) -> bool {
+    line.split(|byte| *byte == 0).nth(1) == Some(b"check")
 }
 
 /// Whether a process runs, and is not about to end.
@@ -237,6 +249,9 @@ mod tests {
         assert!(!is_running("7 (a) b) S 1 7 7 0 -1 4194564 0 0"));
         assert!(!is_running("7 (a) Z 1 7 7 0 -1 4194560 0 0"));
         assert!(!is_running(""));
+        assert!(is_check(b"/usr/bin/bitsd\0check\0-q\0"));
+        assert!(!is_check(b"bitsd\0serve\0check\0"));
+        assert!(!is_check(b"check\0"));
     }
 
     #[test]
