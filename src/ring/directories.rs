@@ -52,7 +52,7 @@ pub use former::named_in;
 pub use left_behind::LeftBehind;
 pub use taking::look_at_root;
 use taking::{Made, lock, make_default_root, open_or_make, settled};
-use unneeded::Unneeded;
+use unneeded::{Leaving, Unneeded};
 
 /// The default name of the work directory and of shelves, in their root.
 pub const WORK_DIR_NAME: &str = ".bitsd";
@@ -113,6 +113,7 @@ struct State {
     /// Shelves on the list that are not there now.
     missing: Vec<Listed>,
     unneeded: Unneeded,
+    leaving: Vec<Leaving>,
     made: Made,
 }
 

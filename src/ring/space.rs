@@ -41,13 +41,15 @@ struct Known {
     /// Its major and minor number.
     device: (u32, u32),
     space: Arc<Space>,
+    /// Open for as long as it is looked at, and closed at once when it is not any more.
+    directory: Arc<OwnedFd>,
     /// It is that of the custody ledger, which stays where it is.
     has_ledger: bool,
 }
 
 /// What a thread looks at.
 struct FileSystem {
-    directory: OwnedFd,
+    directory: Weak<OwnedFd>,
     /// Its path when it was opened, for a person: its mount may be gone since, with another one in
     /// its place.
     path: PathBuf,
@@ -100,12 +102,19 @@ impl Spaces {
     }
 
     /// Looks only at file systems of these directories from now on, and at that of the ledger:
-    /// whoever looks at one keeps it from being unmounted.
-    pub fn keep_only(&self, directories: &[Arc<OwnedFd>]) {
+    /// whoever looks at one keeps it from being unmounted. Gives what was open for the others: a
+    /// look that goes on just now may take its time.
+    pub fn keep_only(&self, directories: &[Arc<OwnedFd>]) -> Vec<Weak<OwnedFd>> {
         let devices = directories.iter().map(|directory| device_of(directory));
         // Of one that cannot tell nobody looks any more: whoever needs it asks again.
         let devices: Vec<_> = devices.filter_map(Result::ok).collect();
-        (self.all()).retain(|known| known.has_ledger || devices.contains(&known.device));
+        let mut all = self.all();
+        let others = all.extract_if(.., |known| {
+            !known.has_ledger && !devices.contains(&known.device)
+        });
+        others
+            .map(|known| Arc::downgrade(&known.directory))
+            .collect()
     }
 
     fn all(&self) -> MutexGuard<'_, Vec<Known>> {
@@ -120,8 +129,9 @@ impl Spaces {
             return Ok((Arc::clone(&known.space), None));
         }
         let space = Arc::<Space>::default();
+        let held = Arc::new(directory.try_clone()?);
         let file_system = FileSystem {
-            directory: directory.try_clone()?,
+            directory: Arc::downgrade(&held),
             path: path_of(directory),
             space: Arc::clone(&space),
         };
@@ -138,6 +148,7 @@ impl Spaces {
         let known = Known {
             device,
             space: Arc::clone(&space),
+            directory: held,
             has_ledger: false,
         };
         all.push(known);
@@ -225,10 +236,14 @@ impl FileSystem {
     }
 
     fn look(&self, bytes_min: u64) {
-        // Whoever cannot tell has told before; uploads find out what is the matter.
-        let Ok(stat) = rustix::fs::fstatvfs(&self.directory) else {
+        let Some(directory) = self.directory.upgrade() else {
             return;
         };
+        // Whoever cannot tell has told before; uploads find out what is the matter.
+        let Ok(stat) = rustix::fs::fstatvfs(&*directory) else {
+            return;
+        };
+        drop(directory);
         let figures = figures(&stat);
         let wanting = figures.wanting(bytes_min);
         match self.space.look(figures, bytes_min) {
@@ -328,5 +343,18 @@ mod tests {
         // Nobody gets a second thread for the same one.
         let again = spaces.of(&open(hung.folder.path())).unwrap();
         assert!(Arc::ptr_eq(&again, &of_hung));
+    }
+
+    #[test]
+    fn what_nobody_looks_at_any_more_is_closed_at_once() {
+        let spaces = Spaces::new(1 << 60);
+        let folder = tempfile::tempdir().unwrap();
+        let begun = Instant::now();
+        let _space = spaces.looked_at(&open(folder.path())).unwrap();
+        let left = spaces.keep_only(&[]);
+        let open: Vec<_> = left.iter().map(Weak::strong_count).collect();
+        // The second look may go on just now, where the machine is that busy.
+        assert!(open == [0] || begun.elapsed() >= INTERVAL, "{open:?}");
+        assert!(!left.is_empty());
     }
 }

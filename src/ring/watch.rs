@@ -11,9 +11,10 @@
 //!   clients begin again.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,7 @@ impl Watch {
             impostors: BTreeMap::new(),
             looks: 0,
             let_go_at: Instant::now(),
+            looked_at: Vec::new(),
         };
         thread::Builder::new()
             .name("watch".to_owned())
@@ -95,6 +97,8 @@ struct Watchman {
     looks: u64,
     /// When it was looked at last which shelves nobody needs.
     let_go_at: Instant,
+    /// What may be open of their disks for a last look at what is free.
+    looked_at: Vec<Weak<OwnedFd>>,
 }
 
 impl Watchman {
@@ -155,7 +159,12 @@ impl Watchman {
         let looks_at_all = self.looks_at_all();
         if self.directories.let_go_of_unneeded(looks_at_all) {
             let shelves = self.directories.shelves().descriptors();
-            self.spaces.keep_only(&shelves);
+            self.looked_at.extend(self.spaces.keep_only(&shelves));
+        }
+        self.looked_at.retain(|disk| disk.strong_count() > 0);
+        // Whichever disk it is that somebody looks at just now.
+        if self.looked_at.is_empty() {
+            self.directories.tell_of_those_let_go();
         }
     }
 

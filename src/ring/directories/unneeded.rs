@@ -3,7 +3,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::{PoisonError, TryLockError, Weak};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, TryLockError, Weak};
 
 use super::Directories;
 use crate::ring::owner::holds_sessions;
@@ -19,6 +21,13 @@ pub(super) struct Unneeded {
     empty: BTreeSet<Shelf>,
     /// With files of sessions that go on. They are looked at less often: there may be very many.
     busy: BTreeSet<Shelf>,
+}
+
+/// One that was let go of, and that somebody may have open for a moment yet.
+#[derive(Debug)]
+pub(super) struct Leaving {
+    path: PathBuf,
+    descriptor: Weak<OwnedFd>,
 }
 
 impl Directories {
@@ -72,6 +81,17 @@ impl Directories {
         }
     }
 
+    /// Tells which shelves were let go of, once nobody has anything of them open: whoever reads
+    /// that unmounts their disks.
+    pub fn tell_of_those_let_go(&self) {
+        let mut state = self.state();
+        let is_closed = |leaving: &mut Leaving| leaving.descriptor.strong_count() == 0;
+        for shelf in state.leaving.extract_if(.., is_closed) {
+            let (event, shelf) = ("shelf_let_go", shelf.path.display());
+            tracing::info!(event, %shelf, "no root of the settings needs this shelf, and no upload is on it");
+        }
+    }
+
     /// Shelves that no root needs which somebody uses.
     fn unneeded(&self) -> Vec<(Shelf, WorkFolder)> {
         let needed: BTreeSet<_> = (self.state().roots.values())
@@ -91,10 +111,11 @@ impl Directories {
             self.shelves.take_back(shelf, folder);
             return false;
         }
-        let path = folder.path().display();
-        let event = "shelf_let_go";
-        tracing::info!(event, shelf = %path, "no root of the settings needs this shelf, and no upload is on it");
         let mut state = self.state();
+        state.leaving.push(Leaving {
+            path: folder.path().to_owned(),
+            descriptor: Arc::downgrade(folder.descriptor()),
+        });
         state.locks[usize::from(shelf.0)] = None;
         state.ids[usize::from(shelf.0)] = None;
         drop(state);
