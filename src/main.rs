@@ -160,12 +160,11 @@ fn serve(
 fn wrong_command(error: &clap::Error) -> ExitCode {
     let rendered = || error.render().to_string();
     if !error.use_stderr() {
-        match io::stdout().is_terminal() {
-            true => error.exit(),
-            // Where it cannot be written the exit code must do.
-            false => drop(io::stdout().write_all(rendered().as_bytes())),
-        }
-        return ExitCode::SUCCESS;
+        return shown(match io::stdout().is_terminal() {
+            // In its colours, as the terminal takes them.
+            true => error.print(),
+            false => io::stdout().write_all(rendered().as_bytes()),
+        });
     }
     let format = match cli::is_for_a_server() {
         true => cli::log_format::asked_for_by_line(),
@@ -274,7 +273,12 @@ fn run_check(check: &Check) -> ExitCode {
 }
 
 fn show(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
+    shown(io::stdout().write_all(text.as_bytes()))
+}
+
+/// How it went to show on stdout what was asked for.
+fn shown(written: io::Result<()>) -> ExitCode {
+    match written.and_then(|()| io::stdout().flush()) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads it has seen enough (`bitsd check | head`): what was found counts.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

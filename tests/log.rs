@@ -243,8 +243,8 @@ fn commands_that_cannot_say_what_they_have_to_say_end_with_their_code() {
         (&["serve", "--nonsense"], 2),
         (&["serve", "--nonsense", "--log-format", "json"], 2),
         (&["put", "--nonsense"], 2),
-        (&["--help"], 0),
-        (&["--version"], 0),
+        (&["--help"], 1),
+        (&["--version"], 1),
     ] {
         for err in [
             Stdio::from(dev_full()),
@@ -361,6 +361,33 @@ fn a_flood_of_refusals_is_a_burst_and_a_count() {
     assert!((100..600).contains(&told), "{told} lines");
     let first = lines.iter().find(refused).unwrap();
     assert_eq!(first["target"], "/a0", "{first}");
+}
+
+/// Goal: nobody takes what was cut off for the whole. Method: a disk that is full.
+#[test]
+fn help_that_cannot_be_written_is_a_failure() {
+    for words in [
+        &["--help"][..],
+        &["--version"],
+        &["check", "--help"],
+        &["sessions", "list", "--help"],
+    ] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        let output = command.args(words).stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
+        assert!(
+            said.contains("cannot write to stdout: No space left"),
+            "{said}"
+        );
+        // Whoever reads the beginning has what was asked for.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bitsd"));
+        let status = command.args(words).stdout(writer).status().unwrap();
+        assert!(status.success(), "{words:?}");
+    }
 }
 
 #[test]
