@@ -363,6 +363,52 @@ fn a_flood_of_refusals_is_a_burst_and_a_count() {
     assert_eq!(first["target"], "/a0", "{first}");
 }
 
+/// Goal: a flood for one reason hides no other, for packets and for what is none. Method: more than
+/// a burst of each, and then one for another reason with the same status.
+#[test]
+fn a_flood_for_one_reason_hides_no_other() {
+    let server = Server::with(Settings::default().flags(&["--log-format", "json"]));
+    let mut raw = server.connect();
+    for number in 0..300 {
+        raw.send(format!(
+            "BITS_POST /a:{number} HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n"
+        ));
+        raw.receive().assert(400, Some("0x80070057"));
+        let mut other = server.connect();
+        other.send(format!("BITS_POST /b{number} HTTP/1.1\r\n\r\n"));
+        assert_eq!(other.receive().status, 400);
+    }
+    for path in ["honest/%00file", &format!("honest/{}", "x".repeat(300))] {
+        raw.send(format!(
+            "BITS_POST /{path} HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n"
+        ));
+        raw.receive().assert(400, Some("0x80070057"));
+    }
+    let mut other = server.connect();
+    other.send("BITS_POST /honest HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n");
+    assert_eq!(other.receive().status, 400);
+    for why in [
+        "bad request target: the path has a control character",
+        "bad request target: the path has a name over 255 bytes",
+        "the request has more than one Host",
+    ] {
+        server.wait_for_log(&format!("\"why\":\"{why}\""));
+    }
+    // What was left out is told with the reason that was flooded.
+    for (of, why) in [
+        ("packet_refused", r#"the path has one of : * ? \" < > |"#),
+        ("request_refused", "an HTTP/1.1 request has no Host"),
+    ] {
+        wait_until("it is counted", || {
+            let log = server.log();
+            let mut counts = log.lines().filter(|line| {
+                line.contains("more_like_this") && line.contains(&format!("\"of\":\"{of}\""))
+            });
+            counts.any(|line| line.contains(&format!("\"why\":\"{why}\"")))
+        });
+    }
+}
+
 /// Goal: nobody takes what was cut off for the whole. Method: a disk that is full.
 #[test]
 fn help_that_cannot_be_written_is_a_failure() {

@@ -34,21 +34,28 @@ pub enum NotShown {
     Unbound,
 }
 
+impl NotShown {
+    /// Nothing of the client's stands in it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Nothing => "the request does not say who sends it",
+            Self::Unusable(why) => why.words(),
+            Self::Wrong(Scheme::Basic) => "no such user, or another password",
+            Self::Wrong(Scheme::Bearer) => "no such token",
+            Self::Wrong(Scheme::Negotiate) => "the Kerberos ticket was not accepted",
+            Self::Wrong(Scheme::Proxy) => "the proxy names no user",
+            Self::Wrong(Scheme::Certificate) => "the certificate was not accepted",
+            Self::Unfinished => "Negotiate goes on with another token",
+            Self::OutOfPlace => {
+                "the token of Negotiate goes on with what this connection has not begun"
+            }
+            Self::Unbound => "the Kerberos ticket is not bound to this connection",
+        }
+    }
+}
+
 impl fmt::Display for NotShown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Nothing => f.write_str("the request does not say who sends it"),
-            Self::Unusable(why) => why.fmt(f),
-            Self::Wrong(Scheme::Basic) => f.write_str("no such user, or another password"),
-            Self::Wrong(Scheme::Bearer) => f.write_str("no such token"),
-            Self::Wrong(Scheme::Negotiate) => f.write_str("the Kerberos ticket was not accepted"),
-            Self::Wrong(Scheme::Proxy) => f.write_str("the proxy names no user"),
-            Self::Wrong(Scheme::Certificate) => f.write_str("the certificate was not accepted"),
-            Self::Unfinished => f.write_str("Negotiate goes on with another token"),
-            Self::OutOfPlace => f.write_str(
-                "the token of Negotiate goes on with what this connection has not begun",
-            ),
-            Self::Unbound => f.write_str("the Kerberos ticket is not bound to this connection"),
-        }
+        f.write_str(self.words())
     }
 }

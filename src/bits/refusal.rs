@@ -13,6 +13,7 @@ pub use obstacle::Obstacle;
 pub use scarce::Scarce;
 
 mod obstacle;
+mod reason;
 mod scarce;
 
 /// A negative answer: each variant is one exact cause and knows what the client hears (protocol.md
@@ -394,7 +395,7 @@ impl Refusal {
     }
 
     /// The words of those that tell no value; `refused` of all others.
-    pub fn words(&self) -> &'static str {
+    fn words(&self) -> &'static str {
         match self {
             Self::PacketTypeMissing => "no BITS-Packet-Type",
             Self::PacketTypeUnknown => "unknown BITS-Packet-Type",

@@ -72,15 +72,22 @@ impl From<BadToken> for BadCredentials {
     }
 }
 
-impl fmt::Display for BadCredentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl BadCredentials {
+    /// Nothing of the client's stands in it.
+    pub fn words(self) -> &'static str {
+        match self {
             Self::Repeated => "Authorization stands there twice",
             Self::UnknownScheme => "the scheme of Authorization is not one that is asked for",
             Self::Malformed => "the value of Authorization is malformed",
             Self::Ntlm => "NTLM is not taken: the client has no Kerberos ticket for this host",
             Self::NotKerberos => "Negotiate is taken with Kerberos only",
-        })
+        }
+    }
+}
+
+impl fmt::Display for BadCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
     }
 }
 

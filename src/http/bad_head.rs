@@ -100,36 +100,50 @@ impl BadHead {
     /// # Errors
     /// What the writer says.
     pub fn words(self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        match self {
             Self::TooLarge { bytes_max } => {
-                return write!(f, "the request head is longer than {bytes_max} bytes");
+                write!(f, "the request head is longer than {bytes_max} bytes")
             }
             Self::TooManyFields { fields_max } => {
-                return write!(f, "the request has more than {fields_max} header fields");
+                write!(f, "the request has more than {fields_max} header fields")
             }
             Self::ValueTooLong { field, bytes_max } => {
-                return write!(f, "the value of {field} is longer than {bytes_max} bytes");
+                write!(f, "the value of {field} is longer than {bytes_max} bytes")
             }
+            Self::FieldValue { field } => {
+                write!(f, "the value of {field} has a control character")
+            }
+            Self::HostMalformed(bad) => write!(f, "the Host of the request {bad}"),
+            plain => f.write_str(plain.reason()),
+        }
+    }
+
+    /// What tells one cause from another where lines are counted: words that are the same each
+    /// time, with nothing of the client's.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "the request head is too long",
+            Self::TooManyFields { .. } => "the request has too many header fields",
+            Self::ValueTooLong { .. } => "the value of a field is too long",
             Self::EmptyLines => "nothing but empty lines stands where a request should begin",
             Self::BareLineEnd => "a line of the head does not end in CR LF",
             Self::Folded => "a header field is folded over two lines",
             Self::SpaceBeforeColon => "white space stands before the colon of a header field",
             Self::RequestLine => "the request line is malformed",
             Self::FieldName => "a header name has a character that may not stand in it",
-            Self::FieldValue { field } => {
-                return write!(f, "the value of {field} has a control character");
-            }
+            Self::FieldValue { .. } => "the value of a field has a control character",
             Self::Version => "the protocol is neither HTTP/1.1 nor HTTP/1.0",
             Self::HostMissing => "an HTTP/1.1 request has no Host",
             Self::HostRepeated => "the request has more than one Host",
-            Self::HostMalformed(bad) => return write!(f, "the Host of the request {bad}"),
+            // What it is that has such a host, the line before says.
+            Self::HostMalformed(bad) => bad.words(),
             Self::ContentLength => "Content-Length is not a number",
             Self::ContentLengthDiffers => "the request has two different Content-Lengths",
             Self::LengthAndCoding => "Content-Length stands beside Transfer-Encoding",
             Self::CodingInHttp10 => "Transfer-Encoding stands in an HTTP/1.0 request",
             Self::CodingUnknown => "the transfer coding is not chunked",
             Self::NoRoom => "too many long request heads at the same time; try again",
-        })
+        }
     }
 }
 

@@ -66,16 +66,23 @@ pub enum BadHost {
     TooLong,
 }
 
+impl BadHost {
+    /// What the URL or the field does. Nothing of the client's stands in it.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Missing => "names no host",
+            Self::User => "names a user, who has no place there",
+            Self::Name => "names a host with a character that no host has",
+            Self::Address => "has an IPv6 address that is wrong or not in brackets",
+            Self::Port => "has a port that is no number up to 65535",
+            Self::TooLong => "names a host over 320 bytes",
+        }
+    }
+}
+
 impl fmt::Display for BadHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("names no host"),
-            Self::User => f.write_str("names a user, who has no place there"),
-            Self::Name => f.write_str("names a host with a character that no host has"),
-            Self::Address => f.write_str("has an IPv6 address that is wrong or not in brackets"),
-            Self::Port => f.write_str("has a port that is no number up to 65535"),
-            Self::TooLong => write!(f, "names a host over {HOST_BYTES_MAX} bytes"),
-        }
+        f.write_str(self.words())
     }
 }
 
@@ -110,7 +117,7 @@ fn is_ipv6(address: &str) -> bool {
     address.matches(':').count() >= 2 && address.bytes().all(is_part)
 }
 
-/// A name of the DNS has at most 253 bytes; IIS takes 300 for a host.
+/// A name of the DNS has at most 253 bytes; IIS takes 300 for a host. [`BadHost::words`] names it.
 const HOST_BYTES_MAX: usize = 320;
 
 #[cfg(test)]

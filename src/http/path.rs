@@ -196,11 +196,12 @@ pub enum BadTarget {
     NoRoomForDigest,
 }
 
-impl std::fmt::Display for BadTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl BadTarget {
+    /// The words, which are the same each time: of a host only what is wrong with it.
+    pub fn words(self) -> &'static str {
+        match self {
             Self::Form => "the target is neither a path nor an http URL",
-            Self::Host(bad) => return write!(f, "the URL {bad}"),
+            Self::Host(bad) => bad.words(),
             Self::PathMissing => "the URL has no path",
             Self::Character => "the target has a character that must be percent-encoded",
             Self::PercentEscape => "the target has a % without two hexadecimal digits",
@@ -232,7 +233,16 @@ impl std::fmt::Display for BadTarget {
                 "with .sha256 behind it, for its digest file (digest_file), the path has a name over \
                  255 bytes, or is too long"
             }
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for BadTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Host(bad) => write!(f, "the URL {bad}"),
+            plain => f.write_str(plain.words()),
+        }
     }
 }
 

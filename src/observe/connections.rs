@@ -137,6 +137,7 @@ fn log_head(shard: usize, event: &Event<'_>) {
         Event::BadRequest { peer, seen, why } => {
             let cause = Cause {
                 status: why.status(),
+                why: why.reason(),
                 ..Cause::of(Kind::RequestRefused)
             };
             let (target, looks_like) = (stranger::target(seen).map(in_short), stranger::name(seen));

@@ -25,7 +25,7 @@ pub const PER_SECOND: u64 = 10;
 pub const REPEAT_MS: u64 = 60_000;
 
 /// Causes that are told apart: more than there are reasons for a refusal and kinds of lines.
-const CAUSES_MAX: usize = 256;
+const CAUSES_MAX: usize = 512;
 /// Clients, paths and causes that are remembered.
 const REPEATS_MAX: usize = 1_024;
 /// Milliseconds that a line costs.

@@ -106,7 +106,7 @@ pub fn log_refusal(shard: usize, event: &Event<'_>) {
         kind,
         status,
         code: barred.hresult.unwrap_or(0),
-        why: why.words(),
+        why: why.reason(),
     };
     let by = Repeated {
         client: peer.ip(),
