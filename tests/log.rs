@@ -409,6 +409,44 @@ fn a_flood_for_one_reason_hides_no_other() {
     }
 }
 
+/// Goal: what is owed of a client's repetitions is told before the server ends, by a signal or for
+/// a new program. Method: as many refusals as there are, told and counted.
+#[test]
+fn what_was_left_out_is_told_when_the_server_ends() {
+    let mut server = Server::with(Settings::default().flags(&["--log-format", "json"]));
+    let refuse = |server: &Server| {
+        let mut raw = server.connect();
+        for _ in 0..50 {
+            raw.send("BITS_POST /a:b HTTP/1.1\r\nHost: h\r\nBITS-Packet-Type: Ping\r\nContent-Length: 0\r\n\r\n");
+            raw.receive().assert(400, Some("0x80070057"));
+        }
+    };
+    let owed = |server: &Server| -> Vec<usize> {
+        let log = server.log();
+        let lines = log.lines().enumerate();
+        let is_count =
+            |line: &str| line.contains("more_like_this") && line.contains("\"lines\":49");
+        (lines.filter(|(_, line)| is_count(line)))
+            .map(|(at, _)| at)
+            .collect()
+    };
+    refuse(&server);
+    assert!(owed(&server).is_empty());
+    server.make_way();
+    wait_until("the new program tells nothing of it", || {
+        server.log().matches("\"event\":\"started\"").count() == 2
+    });
+    assert_eq!(owed(&server).len(), 1, "{}", server.log());
+    refuse(&server);
+    server.stop();
+    let told = owed(&server);
+    let log = server.log();
+    let lines: Vec<_> = log.lines().collect();
+    let is_stop = |line: &&str| line.contains("\"event\":\"stopped\"");
+    let stopped = lines.iter().rposition(is_stop);
+    assert!(told.len() == 2 && told.last().copied() < stopped, "{log}");
+}
+
 /// Goal: nobody takes what was cut off for the whole. Method: a disk that is full.
 #[test]
 fn help_that_cannot_be_written_is_a_failure() {

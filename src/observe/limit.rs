@@ -3,7 +3,7 @@
 //! Two bounds, both of the whole process. **Per cause** (the kind of line, what the client heard,
 //! and why): a burst of 100 lines, then ten a second. **Per client, path and cause**: one line a
 //! minute, because who is refused tries again. What is left out is counted, and the count is told:
-//! once a second for causes, after the minute for repetitions.
+//! once a second for causes, after the minute for repetitions, and when the process ends.
 //!
 //! Whoever asks never waits. Counters are atomic, and where another thread is just looking at the
 //! repetitions, a line counts as no repetition.
@@ -12,6 +12,8 @@ use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock};
+use std::thread;
+use std::time::Duration;
 
 use tracing::{Level, enabled};
 
@@ -28,6 +30,8 @@ pub const REPEAT_MS: u64 = 60_000;
 const CAUSES_MAX: usize = 512;
 /// Clients, paths and causes that are remembered.
 const REPEATS_MAX: usize = 1_024;
+/// How often the end of the process asks for what is remembered of clients.
+const SETTLE_TRIES: usize = 50;
 /// Milliseconds that a line costs.
 const COST_MS: u64 = 1_000 / PER_SECOND;
 
@@ -200,6 +204,21 @@ struct Repeat {
     left_out: u64,
 }
 
+impl Repeat {
+    /// How often it came again, if it did.
+    fn tell(&mut self, tell: &mut dyn FnMut(LeftOut)) {
+        if self.left_out > 0 {
+            tell(LeftOut::Repeat {
+                cause: self.cause,
+                client: self.client,
+                path: std::mem::take(&mut self.path),
+                why: std::mem::take(&mut self.why),
+                lines: self.left_out,
+            });
+        }
+    }
+}
+
 impl Limits {
     /// With nothing used up.
     pub const fn new() -> Self {
@@ -263,6 +282,34 @@ impl Limits {
 
     /// Tells what was left out since the last time, and forgets repetitions whose minute is over.
     pub fn tell(&self, now_ms: u64, tell: &mut dyn FnMut(LeftOut)) {
+        self.tell_causes(tell);
+        let Ok(mut repeats) = self.repeats.try_lock() else {
+            return;
+        };
+        repeats.retain_mut(|repeat| {
+            let is_over = now_ms.saturating_sub(repeat.since_ms) >= REPEAT_MS;
+            if is_over {
+                repeat.tell(tell);
+            }
+            !is_over
+        });
+    }
+
+    /// Tells all that was left out, and forgets the repetitions: nobody is there to do so when
+    /// their minute is over.
+    pub fn settle(&self, tell: &mut dyn FnMut(LeftOut)) {
+        self.tell_causes(tell);
+        // Others hold it for moments. A thread that panics may do so for ever.
+        for _ in 0..SETTLE_TRIES {
+            if let Ok(mut repeats) = self.repeats.try_lock() {
+                repeats.drain(..).for_each(|mut repeat| repeat.tell(tell));
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn tell_causes(&self, tell: &mut dyn FnMut(LeftOut)) {
         for bucket in &self.causes {
             let Some(cause) = bucket.cause.get() else {
                 continue;
@@ -271,22 +318,6 @@ impl Limits {
                 tell(LeftOut::Cause(*cause, lines));
             }
         }
-        let Ok(mut repeats) = self.repeats.try_lock() else {
-            return;
-        };
-        repeats.retain_mut(|repeat| {
-            let is_over = now_ms.saturating_sub(repeat.since_ms) >= REPEAT_MS;
-            if is_over && repeat.left_out > 0 {
-                tell(LeftOut::Repeat {
-                    cause: repeat.cause,
-                    client: repeat.client,
-                    path: std::mem::take(&mut repeat.path),
-                    why: std::mem::take(&mut repeat.why),
-                    lines: repeat.left_out,
-                });
-            }
-            !is_over
-        });
     }
 
     /// The bucket of a cause. Should there ever be more causes than buckets, the last ones share
@@ -342,6 +373,11 @@ pub fn allow_once(cause: Cause, by: Repeated<'_>) -> bool {
 /// [`Limits::tell`] now.
 pub fn tell(tell: &mut dyn FnMut(LeftOut)) {
     LIMITS.tell(coarse_clock::ms(), tell);
+}
+
+/// [`Limits::settle`] of this process.
+pub fn settle(tell: &mut dyn FnMut(LeftOut)) {
+    LIMITS.settle(tell);
 }
 
 #[cfg(test)]
@@ -435,6 +471,28 @@ mod tests {
         };
         assert_eq!(told(&limits, REPEAT_MS), [expected]);
         assert!(limits.allow_once(REPEAT_MS, CAUSE, by(1, "in/a")));
+    }
+
+    #[test]
+    fn what_is_owed_is_told_at_the_end_before_the_minute_is_over() {
+        let limits = Limits::new();
+        for _ in 0..8 {
+            limits.allow_once(0, CAUSE, by(1, "in/a"));
+        }
+        limits.allow_once(0, CAUSE, by(2, "in/a"));
+        assert_eq!(told(&limits, 1_000), []);
+        let mut all = Vec::new();
+        limits.settle(&mut |left_out| all.push(left_out));
+        let expected = LeftOut::Repeat {
+            cause: CAUSE,
+            client: IpAddr::from([192, 0, 2, 1]),
+            path: "in/a".into(),
+            why: "y".into(),
+            lines: 7,
+        };
+        assert_eq!(all, [expected]);
+        limits.settle(&mut |left_out| panic!("it was told: {left_out:?}"));
+        assert_eq!(told(&limits, REPEAT_MS), []);
     }
 
     #[test]

@@ -83,8 +83,17 @@ pub fn adopt(format: LogFormat, level: LogLevel) {
     }
 }
 
-/// Waits until all lines are written, within bounds: whoever reads the log may have stopped.
+/// Tells how many lines were left out so far: before the last line of the process.
+pub fn settle() {
+    limit::settle(&mut |left_out| {
+        writer::push(left_out_line(style(), &left_out));
+    });
+}
+
+/// Before the process ends: waits until all lines are written, within bounds, since whoever reads
+/// the log may have stopped. What was left out is told first.
 pub fn flush() {
+    settle();
     writer::flush(FLUSH_PATIENCE);
 }
 

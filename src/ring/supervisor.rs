@@ -430,6 +430,7 @@ fn tell_not_replaced(why: &dyn std::fmt::Display) {
 /// The last line of a server that was stopped in order.
 fn tell_of_stop(unfinished: usize, synced: Option<bool>, since: Option<Instant>) {
     let took_ms = since.map(|since| millis(since.elapsed()));
+    observe::settle();
     let event = "stopped";
     tracing::info!(event, unfinished, synced, took_ms, "stopped");
 }
