@@ -84,26 +84,29 @@ impl Drop for Made {
             }
             for folder in self.folders.iter().rev() {
                 let is_held = self.held.iter().any(|held| held.path() == folder);
-                // Another one may be about to put something into it.
-                let _free = match is_held {
-                    true => None,
-                    false => match lock_to_remove(folder) {
-                        Err(Errno::WOULDBLOCK) => continue,
-                        lock => lock.ok(),
-                    },
-                };
-                let _ = fs::remove_dir(folder);
+                for _ in 0..TRIES {
+                    match remove_made(folder, is_held) {
+                        // Another check, which takes away what it has made there.
+                        Err(Errno::NOTEMPTY | Errno::WOULDBLOCK) => thread::sleep(PAUSE),
+                        Ok(()) | Err(_) => break,
+                    }
+                }
             }
         }
     }
 }
 
-/// A folder, locked for the moment of its removal.
-fn lock_to_remove(folder: &Path) -> Result<OwnedFd, Errno> {
+/// Removes a folder, if nothing is in it and nobody else has locked it: he may be about to put
+/// something into it.
+fn remove_made(folder: &Path, is_held: bool) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let opened = rustix::fs::open(folder, flags, Mode::empty())?;
-    rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive)?;
-    Ok(opened)
+    let lock = || rustix::fs::flock(&opened, FlockOperation::NonBlockingLockExclusive);
+    // There are file systems that lock no folders.
+    if !is_held && lock() == Err(Errno::WOULDBLOCK) {
+        return Err(Errno::WOULDBLOCK);
+    }
+    rustix::fs::rmdir(folder)
 }
 
 /// Takes a folder that may be made. A check beside this start, or beside this check, takes away
