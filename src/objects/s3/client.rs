@@ -13,6 +13,7 @@ use aws_sdk_s3::config::{
 };
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 
+use super::bounded::bounded;
 use crate::named_file;
 use crate::objects::bucket::StoreTrouble;
 use crate::objects::note::StorePlace;
@@ -115,6 +116,7 @@ async fn make(place: &StorePlace) -> Result<Client, StoreTrouble> {
         .tls_provider(Provider::Rustls(CryptoMode::Ring))
         .tls_context(context)
         .build_https();
+    let http = bounded(http);
     // How long a request may last is decided by `moving`: the client's own limits are for the whole
     // of it, however large, or for less of a pause than a store may make.
     let timeouts = TimeoutConfig::builder().connect_timeout(CONNECT_PATIENCE);
