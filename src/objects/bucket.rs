@@ -126,9 +126,9 @@ impl StoreTrouble {
             Self::Exists => "move the object that is there: this file was promised to its client",
             Self::Settings(_) => "mend the settings, or what they name, as `why` says",
             Self::Local(error) => diagnosis::in_work_dir(error).remedy,
+            Self::Unsigned(_) => GIVE_CREDENTIALS,
             Self::Gone
             | Self::Refused(_)
-            | Self::Unsigned(_)
             | Self::Doubt(_)
             | Self::Unreadable(_) => LOOK_AT_STORE,
         }
@@ -137,6 +137,9 @@ impl StoreTrouble {
 
 /// What helps against most of what a store says.
 pub const LOOK_AT_STORE: &str = "look at the store: its credentials, its bucket, its space";
+/// What helps where nothing can be asked of it.
+const GIVE_CREDENTIALS: &str = "give bitsd credentials in one of these places, or mend the one that `why` ends with; the account of the \
+     service has to be able to read it";
 
 /// Codes of S3.
 const OF_CREDENTIALS: &[&str] = &[
@@ -373,6 +376,8 @@ mod tests {
         assert!(local(rustix::io::Errno::IO).contains("device"));
         let ca = remedy(StoreTrouble::Settings("store_ca /x: gone".to_owned()));
         assert!(ca.contains("settings"), "{ca}");
+        let unsigned = StoreTrouble::Unsigned("(looked for in A): gone".to_owned());
+        assert!(remedy(unsigned).contains("credentials"));
         for trouble in [StoreTrouble::Gone, StoreTrouble::Doubt(String::new())] {
             assert_eq!(remedy(trouble), LOOK_AT_STORE);
         }

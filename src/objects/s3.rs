@@ -21,6 +21,7 @@ use std::io;
 use std::ops::Range;
 use std::time::Duration;
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectError;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
@@ -423,25 +424,24 @@ fn unanswered<E>(error: &SdkError<E>) -> StoreTrouble
 where
     E: std::error::Error + 'static,
 {
-    let causes = std::iter::successors(error.source(), |&cause| cause.source());
-    let causes: Vec<_> = causes.map(ToString::to_string).collect();
-    let Some(last) = causes.last() else {
+    let causes = || std::iter::successors(error.source(), |&cause| cause.source());
+    let Some(last) = causes().last().map(ToString::to_string) else {
         return StoreTrouble::Doubt(DisplayErrorContext(error).to_string());
     };
+    // The machine's answer to a question for credentials may have them in it.
+    let last = last.split(RAW).next().unwrap_or_default();
     // A list of all that was tried has lines.
     let last = last.lines().map(str::trim).collect::<Vec<_>>();
     let last = last.join("; ").replace(":; ", ": ");
-    let why = format!("{error}: {}", last.trim_end_matches('.'));
-    let is_without = causes.iter().any(|cause| cause == NOT_FOUND) || last.contains("IMDS");
-    match is_without {
-        true => StoreTrouble::Unsigned(format!("{LOOKED_FOR}: {why}")),
-        false => StoreTrouble::Doubt(why),
+    let last = last.trim_end().trim_end_matches('.');
+    match causes().any(|cause| cause.is::<CredentialsError>()) {
+        true => StoreTrouble::Unsigned(format!("{LOOKED_FOR}: {last}")),
+        false => StoreTrouble::Doubt(format!("{error}: {last}")),
     }
 }
 
-/// What the library says where no place has credentials. The last one that it asks is the role of
-/// the machine (IMDS), and if that refuses it says so instead.
-const NOT_FOUND: &str = "the credential provider was not enabled";
+/// What an answer begins with that the library shows as it is.
+const RAW: &str = "Response {";
 const LOOKED_FOR: &str = "(looked for in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, \
                           a web identity, the role of a container or of the machine)";
 

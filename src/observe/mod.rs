@@ -187,8 +187,7 @@ fn style() -> Style {
     }
 }
 
-/// Of what is not ours only warnings: nobody knows what else libraries tell. The client of AWS
-/// names access keys each time it reads them.
+/// Of what is not ours only warnings: nobody knows what else libraries tell.
 fn filter(level: LogLevel) -> Targets {
     let ours = match level {
         LogLevel::Warn => LevelFilter::WARN,
@@ -197,8 +196,9 @@ fn filter(level: LogLevel) -> Targets {
     };
     Targets::new()
         .with_default(LevelFilter::WARN)
-        // It warns of each answer that it cannot read, and our own events tell of that.
-        .with_target("aws_smithy_http_client", LevelFilter::ERROR)
+        // It warns at each request of what it has not got, with whole answers of what gives
+        // credentials, and names keys when it reads them. Our own events tell why a file waits.
+        .with_target("aws_", LevelFilter::OFF)
         // It has an error for each attempt to connect, and our own events name what helps.
         .with_target("async_nats", LevelFilter::OFF)
         .with_target(env!("CARGO_CRATE_NAME"), ours)
@@ -255,13 +255,20 @@ mod tests {
     fn of_libraries_only_warnings_are_told_whatever_the_level() {
         for level in [LogLevel::Warn, LogLevel::Info, LogLevel::Debug] {
             let filter = filter(level);
-            for target in ["aws_config::profile::credentials", "aws_runtime::auth"] {
-                assert!(!filter.would_enable(target, &Level::INFO), "{level:?}");
-                assert!(filter.would_enable(target, &Level::WARN));
+            assert!(
+                !filter.would_enable("hyper::client", &Level::INFO),
+                "{level:?}"
+            );
+            assert!(filter.would_enable("hyper::client", &Level::WARN));
+            // Answers with secrets, for each request.
+            for target in [
+                "aws_config::meta::credentials::chain",
+                "aws_config::profile::credentials",
+                "aws_runtime::auth",
+                "aws_smithy_http_client::client",
+            ] {
+                assert!(!filter.would_enable(target, &Level::ERROR), "{target}");
             }
-            // One for each request.
-            let chatty = "aws_smithy_http_client::client";
-            assert!(!filter.would_enable(chatty, &Level::WARN));
             let is_told = level != LogLevel::Warn;
             assert_eq!(
                 filter.would_enable("bitsd::observe::events", &Level::INFO),
