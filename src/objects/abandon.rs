@@ -65,6 +65,12 @@ pub(super) async fn abort<B: Bucket>(
                 Fate::Gone | Fate::Untold => return Ok(()),
                 Fate::There => {}
             },
+            Err(StoreTrouble::NotThere(why)) => {
+                return match unsaid(bucket, key, upload).await? {
+                    Fate::Gone => Ok(()),
+                    Fate::There | Fate::Untold => Err(StoreTrouble::Refused(why)),
+                };
+            }
             // What the next answer to the same says can be read.
             Ok(_) | Err(StoreTrouble::Unreadable(_)) => {}
             Err(trouble) => return Err(trouble),
@@ -92,6 +98,7 @@ pub(super) async fn fate<B: Bucket>(
     match bucket.parts(key, upload).await {
         Err(StoreTrouble::Gone) => return Ok(Fate::Gone),
         Ok(parts) if parts.is_empty() => {}
+        Err(StoreTrouble::NotThere(_)) => return unsaid(bucket, key, upload).await,
         Ok(_) | Err(StoreTrouble::Refused(_) | StoreTrouble::Unreadable(_)) => {
             return Ok(Fate::There);
         }
@@ -109,6 +116,19 @@ async fn listed<B: Bucket>(bucket: &B, key: &str, upload: &str) -> Result<Fate, 
         Err(StoreTrouble::Refused(_) | StoreTrouble::Unreadable(_)) => Ok(Fate::Untold),
         Err(trouble) => Err(trouble),
     }
+}
+
+/// What has become of an upload whose parts are [`StoreTrouble::NotThere`]: it is gone if the store
+/// itself can be read, and tells of others only. A proxy whose store is away says 404 as well.
+pub(super) async fn unsaid<B: Bucket>(
+    bucket: &B,
+    key: &str,
+    upload: &str,
+) -> Result<Fate, StoreTrouble> {
+    Ok(match listed(bucket, key, upload).await? {
+        Fate::Gone => Fate::Gone,
+        Fate::There | Fate::Untold => Fate::There,
+    })
 }
 
 /// Ends uploads for a key that no note names: answers to a request for them were lost.

@@ -94,6 +94,9 @@ pub enum StoreTrouble {
     Exists,
     /// It knows no such upload.
     Gone,
+    /// To a question for the parts of an upload: something is not there, and nobody can read what:
+    /// the upload, or the bucket, or the store behind what answers.
+    NotThere(String),
     /// It refuses, and nothing was done.
     Refused(String),
     /// By these settings it cannot be asked: what they name cannot be read, or they want of the
@@ -128,6 +131,7 @@ impl StoreTrouble {
             Self::Local(error) => diagnosis::in_work_dir(error).remedy,
             Self::Unsigned(_) => GIVE_CREDENTIALS,
             Self::Gone
+            | Self::NotThere(_)
             | Self::Refused(_)
             | Self::Doubt(_)
             | Self::Unreadable(_) => LOOK_AT_STORE,
@@ -157,7 +161,7 @@ impl fmt::Display for StoreTrouble {
         match self {
             Self::Exists => f.write_str("another object has that name"),
             Self::Gone => f.write_str("the store has lost the upload"),
-            Self::Refused(why) | Self::Settings(why) => f.write_str(why),
+            Self::NotThere(why) | Self::Refused(why) | Self::Settings(why) => f.write_str(why),
             Self::Unsigned(why) => write!(f, "no AWS credentials were found {why}"),
             Self::Doubt(why) => write!(f, "no clear answer: {why}"),
             Self::Unreadable(why) => write!(f, "an answer that makes no sense: {why}"),

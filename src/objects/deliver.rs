@@ -134,7 +134,9 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
                     let _later = self.withdraw().await;
                     return Err(Untaken::Exists);
                 }
-                StoreTrouble::Refused(why) | StoreTrouble::Settings(why) => {
+                StoreTrouble::NotThere(why)
+                | StoreTrouble::Refused(why)
+                | StoreTrouble::Settings(why) => {
                     return Err(Untaken::Refused(why));
                 }
                 StoreTrouble::Local(error) => return Err(Untaken::Unreadable(error)),

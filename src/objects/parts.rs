@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
-use super::abandon::end_strays;
+use super::abandon::{Fate, end_strays, unsaid};
 use super::bucket::{Bucket, Object, Part, StoreTrouble};
 use super::note::{Note, Notebook, StorePlace};
 use crate::config::ObjectStore;
@@ -291,6 +291,12 @@ impl<B: Bucket, N: Notebook> InParts<'_, B, N> {
         let listed = match self.bucket.parts(&self.object.key, name).await {
             Ok(parts) => parts,
             Err(StoreTrouble::Gone) => return Ok(None),
+            Err(StoreTrouble::NotThere(why)) => {
+                return match unsaid(self.bucket, &self.object.key, name).await? {
+                    Fate::Gone => Ok(None),
+                    Fate::There | Fate::Untold => Err(StoreTrouble::Refused(why)),
+                };
+            }
             // All of them are sent again.
             Err(StoreTrouble::Unreadable(_)) => Vec::new(),
             Err(trouble) => return Err(trouble),

@@ -24,6 +24,7 @@ use std::time::Duration;
 use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::head_object::HeadObjectError;
+use aws_sdk_s3::operation::list_parts::ListPartsError;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use sha2::{Digest as _, Sha256};
 
@@ -75,6 +76,16 @@ impl S3Bucket {
             self.client.doubt();
         }
         trouble
+    }
+
+    /// What an error means where parts were to be listed: by a 404 whose words cannot be read it is
+    /// the upload that is not there, or the bucket, or what answers is no store.
+    fn unlisted(&self, error: SdkError<ListPartsError>) -> StoreTrouble {
+        let is_mute = status(&error) == Some(404) && error.code().is_none_or(str::is_empty);
+        match self.trouble(error) {
+            StoreTrouble::Refused(why) if is_mute => StoreTrouble::NotThere(why),
+            trouble => trouble,
+        }
     }
 
     /// What comes of a request, if it has not been silence for too long.
@@ -237,7 +248,9 @@ impl Bucket for S3Bucket {
                 .key(key)
                 .upload_id(upload)
                 .set_part_number_marker(marker.clone());
-            let page = self.answer(silence(0), request.send()).await?;
+            let moving = Moving::begin();
+            let page = self.in_time(&moving, silence(0), request.send());
+            let page = page.await?.map_err(|error| self.unlisted(error))?;
             for part in page.parts() {
                 let number = part
                     .part_number
@@ -555,6 +568,34 @@ mod tests {
                 "{listed:?}"
             );
             assert_eq!(asked.load(Ordering::SeqCst), asked_max);
+        }
+    }
+
+    /// What says 404 to a question for parts, in words that nobody can read, has not said that the
+    /// upload is gone, nor that it is there.
+    #[tokio::test]
+    async fn a_404_that_nobody_can_read_is_no_refusal_of_a_list() {
+        const GONE: &str = "<Code>NoSuchUpload</Code>";
+        for (words, is_readable) in [("a b", true), ("a \u{1b} b", false)] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let bucket = bucket_at(&listener).await;
+            let store = thread::spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _head = stream.read(&mut [0; 8_192]).unwrap();
+                let body = format!("<Error>{GONE}<Message>{words}</Message></Error>");
+                let answer = format!(
+                    "HTTP/1.1 404 no\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                stream.write_all(answer.as_bytes()).unwrap();
+            });
+            let listed = bucket.parts("k", "u").await;
+            store.join().unwrap();
+            let is_right = match is_readable {
+                true => matches!(listed, Err(StoreTrouble::Gone)),
+                false => matches!(listed, Err(StoreTrouble::NotThere(_))),
+            };
+            assert!(is_right, "{words:?}: {listed:?}");
         }
     }
 

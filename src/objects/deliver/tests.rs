@@ -93,6 +93,8 @@ struct World {
     keeps_condition: bool,
     /// What it does not know it refuses, as if it were somebody else's, and lists as empty.
     denies_unknown: bool,
+    /// Of what it does not know it says that it is not there, in words that nobody can read.
+    mutters: bool,
     /// Faults that are still to come; without an end to them nothing would ever end.
     faults: u32,
     objects: BTreeMap<String, Stored>,
@@ -135,9 +137,10 @@ struct World {
 impl World {
     /// What it says of an upload that it does not know.
     fn unknown(&self) -> StoreTrouble {
-        match self.denies_unknown {
-            true => StoreTrouble::Refused("AccessDenied".to_owned()),
-            false => StoreTrouble::Gone,
+        match (self.denies_unknown, self.mutters) {
+            (true, _) => StoreTrouble::Refused("AccessDenied".to_owned()),
+            (false, true) => StoreTrouble::Refused("status 404".to_owned()),
+            (false, false) => StoreTrouble::Gone,
         }
     }
 
@@ -437,9 +440,10 @@ impl Bucket for Model {
         }
         let (tells_etags, tells_checksums) = (!world.dice.one_in(4), world.dice.one_in(2));
         let Some(upload) = world.uploads.get(upload) else {
-            return match world.denies_unknown {
-                true => Ok(Vec::new()),
-                false => Err(StoreTrouble::Gone),
+            return match (world.denies_unknown, world.mutters) {
+                (true, _) => Ok(Vec::new()),
+                (false, true) => Err(StoreTrouble::NotThere("status 404".to_owned())),
+                (false, false) => Err(StoreTrouble::Gone),
             };
         };
         let parts = upload.parts.iter().map(|(number, content)| Part {
@@ -623,6 +627,7 @@ impl Case {
             planted,
             keeps_condition,
             denies_unknown,
+            mutters: seed % 7 == 4,
             faults: u32::try_from(dice.roll(9)).unwrap(),
             objects: BTreeMap::new(),
             uploads: BTreeMap::new(),
@@ -1030,6 +1035,32 @@ fn an_upload_that_is_lost_without_a_word_is_begun_again() {
         let delivered = case.life(known, false);
         assert!(matches!(delivered, Some(Ok(_))), "{delivered:?}");
         assert!(case.model.0.borrow().objects.contains_key(KEY));
+    }
+}
+
+/// Goal: an upload that the store has lost, and of which it says so in words that nobody can read,
+/// is begun again where its list shows that; where nobody may see that list it may be there still.
+/// Method: a life of the server that finds its note.
+#[test]
+fn an_upload_that_is_said_to_be_nowhere_is_begun_again_where_no_list_has_it() {
+    for (hides_uploads, begun) in [(false, 2), (true, 1)] {
+        let mut case = Case::calm(30, true);
+        case.is_promised = true;
+        let (place, mut known) = (place(), SentParts::default());
+        let parts = case.parts(&place);
+        let sent = live(parts.send_ahead(&mut known, &case.content, PART_BYTES));
+        assert_eq!(sent.unwrap().unwrap(), Some(PART_BYTES));
+        {
+            let mut world = case.model.0.borrow_mut();
+            world.uploads.clear();
+            world.mutters = true;
+            world.hides_uploads = hides_uploads;
+            world.fuse = Some(20_000);
+        }
+        let delivered = case.life(SentParts::default(), true);
+        let is_there = case.model.0.borrow().objects.contains_key(KEY);
+        assert_eq!(is_there, !hides_uploads, "{delivered:?}");
+        assert_eq!(case.model.0.borrow().begun, begun);
     }
 }
 
