@@ -21,8 +21,8 @@ use rustix::io::Errno;
 use Heals::WithServer;
 use Severity::Warning;
 use remedies::{
-    BRING_DISK, BRING_LOCATION_BACK, BRING_ROOT_BACK, CLOSE_FILES, FREE_SPACE, GRANT_DESTINATION,
-    KEEP_OUT, RAISE_QUOTA, REMOUNT, SEE_BEFORE,
+    BRING_BYTES_BACK, BRING_DISK, BRING_LOCATION_BACK, BRING_ROOT_BACK, CLOSE_FILES, FREE_SPACE,
+    GRANT_DESTINATION, KEEP_OUT, RAISE_QUOTA, REMOUNT, SEE_BEFORE,
 };
 use table::ROWS;
 
@@ -30,7 +30,8 @@ pub use remedies::RAISE_FILE_SIZE;
 
 pub use found::{
     Blocked, DiskAway, Displaced, LeftOnOtherDisk, NamedElsewhere, NotOurs, PartChanged,
-    PartTouched, SyncNotBegun, Unmovable, is_not_ours, is_part_changed, obstacle_in,
+    PartTouched, PromisedChanged, SyncNotBegun, Unmovable, is_not_ours, is_part_changed,
+    obstacle_in, of_promised,
 };
 
 use crate::bits::reply::{Obstacle, Refusal, Scarce};
@@ -88,6 +89,9 @@ pub fn diagnose(op: DiskOp, error: &io::Error) -> Diagnosis {
     }
     if error.get_ref().is_some_and(|inner| inner.is::<Unmovable>()) {
         return unmovable();
+    }
+    if (error.get_ref()).is_some_and(|inner| inner.is::<PromisedChanged>()) {
+        return promised_changed();
     }
     if is_part_changed(error) {
         return part_changed();
@@ -275,8 +279,22 @@ fn part_changed() -> Diagnosis {
         poisons: true,
         heals: Heals::Never,
         severity: Warning,
-        cause: "somebody has changed an unfinished upload: its client sends it once more",
+        cause: "somebody has changed an unfinished upload: its client sends it once more; one that was promised \
+                (store_ack = \"staged\") waits here until its bytes are back",
         remedy: KEEP_OUT,
+    }
+}
+
+/// Its client has heard 200, and comes no more: whoever brings the bytes back has it stored.
+fn promised_changed() -> Diagnosis {
+    Diagnosis {
+        hears: Refusal::DiskUnusable,
+        poisons: false,
+        heals: WithServer,
+        severity: Warning,
+        cause: "somebody has changed or cut a file that its client was promised (store_ack = \"staged\"): it waits \
+                here until its bytes are back",
+        remedy: BRING_BYTES_BACK,
     }
 }
 

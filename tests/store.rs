@@ -732,6 +732,37 @@ fn a_promised_file_that_somebody_has_changed_is_no_object() {
     }
 }
 
+/// Goal: one that is cut while it waits, open here, is told as that, and gets there when its bytes
+/// are back. Method: a store that takes nothing, so that the file is tried again and again.
+#[test]
+fn a_promised_file_that_is_cut_while_it_waits_is_told_as_that() {
+    let Some(store) = Store::start() else { return };
+    let server = Server::with(store.settings("store_ack = \"staged\""));
+    for (name, bytes) in [("small", SMALL), ("large", LARGE)] {
+        store.proxy.rule(takes_nothing);
+        let before = server.log().matches("event=object_not_taken").count();
+        let mut client = sent(&server, &format!("/{name}"), bytes);
+        client.close().assert(200, None);
+        wait_until("it is tried", || {
+            before > 0 || server.log().contains("event=object_not_taken")
+        });
+        let session = client.session().to_owned();
+        let part = server.part(&session);
+        let right = fs::read(&part).unwrap();
+        let file = fs::OpenOptions::new().write(true).open(&part).unwrap();
+        file.set_len(bytes - 1).unwrap();
+        let told = || server.log().matches("that its client was promised").count();
+        let already = told();
+        wait_until("it is told", || told() > already);
+        file.write_all_at(&right, 0).unwrap();
+        store.proxy.rule(|_, _| Fate::Pass);
+        store.assert_object_at_last(&server, name, &session, bytes);
+    }
+    let log = server.log();
+    assert!(!log.contains("please report"), "{log}");
+    assert!(!log.contains("the disk failed"), "{log}");
+}
+
 #[test]
 fn a_file_that_is_gone_at_a_start_is_named() {
     let Some(store) = Store::start() else { return };

@@ -88,11 +88,24 @@ impl From<Unmovable> for io::Error {
 #[error("the file in the work directory is not what was written")]
 pub struct PartChanged;
 
-/// Whether it is that.
+/// The same of a file that its client has been promised: nobody sends it once more.
+#[derive(Debug, Error)]
+#[error("the file in the work directory is not what was written")]
+pub struct PromisedChanged;
+
+/// Whether it is one of these.
 pub fn is_part_changed(error: &io::Error) -> bool {
     error
         .get_ref()
-        .is_some_and(|inner| inner.is::<PartChanged>())
+        .is_some_and(|inner| inner.is::<PartChanged>() || inner.is::<PromisedChanged>())
+}
+
+/// What an error means where the file was promised.
+pub fn of_promised(error: io::Error) -> io::Error {
+    match is_part_changed(&error) {
+        true => io::Error::other(PromisedChanged),
+        false => error,
+    }
 }
 
 /// Somebody does something to an upload's file just when it is to get its name: what its digest is

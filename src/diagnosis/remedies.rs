@@ -18,6 +18,8 @@ pub const CHECK_DEVICE: &str =
 pub const GRANT_DESTINATION: &str = "grant the server's user the right to write into the folder of the \
      destination, and to read it: it is synced";
 pub const KEEP_OUT: &str = "keep other programs out of the work directory";
+pub const BRING_BYTES_BACK: &str = "put the bytes that came back into its file in the work directory (`ID.part`), from a copy or from whoever sent \
+     them: it goes to its store then; and keep other programs out of the work directory";
 pub const BRING_DISK: &str =
     "mount the disk that the line shelf_missing names, and restart bitsd: the upload goes on then";
 pub const BRING_LOCATION_BACK: &str = "give the location the `root` back that it had, until its client has closed the upload; or end it (`bitsd sessions \

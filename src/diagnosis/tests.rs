@@ -591,3 +591,18 @@ fn what_is_scarce_has_the_remedy_of_its_own() {
         assert_eq!(named.collect::<Vec<_>>(), [scarce], "{word}");
     }
 }
+
+/// Who was promised a file comes no more: nobody is told that he does.
+#[test]
+fn a_promised_file_that_was_changed_waits_for_its_bytes() {
+    let changed = || io::Error::other(super::PartChanged);
+    let of_client = diagnose(Op::Read, &changed());
+    assert!(of_client.cause.contains("its client sends it once more"));
+    let promised = diagnose(Op::Read, &super::of_promised(changed()));
+    assert_eq!((promised.poisons, promised.heals), (false, WithServer));
+    assert!(!promised.cause.contains("once more"), "{}", promised.cause);
+    assert!(promised.cause.contains("waits"), "{}", promised.cause);
+    assert!(promised.remedy.contains("bytes"), "{}", promised.remedy);
+    let other = super::of_promised(Errno::IO.into());
+    assert_eq!(diagnose(Op::Read, &other), of(Op::Read, Errno::IO));
+}

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use sha2::Sha256;
 
-use crate::diagnosis;
+use crate::diagnosis::{self, is_part_changed};
 use crate::server::object_order::ObjectOrder;
 
 /// An object that is to be.
@@ -165,6 +165,8 @@ impl fmt::Display for StoreTrouble {
             Self::Unsigned(why) => write!(f, "no AWS credentials were found {why}"),
             Self::Doubt(why) => write!(f, "no clear answer: {why}"),
             Self::Unreadable(why) => write!(f, "an answer that makes no sense: {why}"),
+            // No disk has failed.
+            Self::Local(error) if is_part_changed(error) => error.fmt(f),
             Self::Local(error) => write!(f, "the disk failed: {error}"),
         }
     }

@@ -14,7 +14,7 @@ use super::note::{Notebook, StorePlace};
 use super::parts::{InParts, SentParts};
 use super::standing::{self, ObjectStanding};
 use crate::custody::object::StoredObject;
-use crate::diagnosis::is_part_changed;
+use crate::diagnosis::{is_part_changed, of_promised};
 use crate::server::object_order::ObjectError;
 
 /// A file on its way to a store.
@@ -106,6 +106,7 @@ impl<B: Bucket, N: Notebook> Deliverer<'_, B, N> {
             drop(slot);
             let trouble = match tried {
                 Ok(delivered) => return Ok(delivered),
+                Err(StoreTrouble::Local(error)) if self.is_promised => of_promised(error).into(),
                 Err(trouble) => trouble,
             };
             tell(&trouble);

@@ -34,7 +34,7 @@ use super::{Fitness, Progress, Task, Unfit};
 use crate::bits::session_id::SessionId;
 use crate::config::{NoReplace, ObjectStore};
 use crate::custody::object::StoredObject;
-use crate::diagnosis::PartChanged;
+use crate::diagnosis::{PartChanged, of_promised};
 use crate::metrics::Metrics;
 use crate::server::object_order::{ObjectError, ObjectOrder};
 use crate::vault::names::{self, WorkName};
@@ -199,7 +199,10 @@ impl Desk {
         let known = self.end_ahead(order.session).await;
         let (name, bytes) = (order.part.clone(), order.bytes);
         let file = on_a_thread(move || open_whole(&folder, &name, bytes)).await;
-        let file = file.map_err(ObjectError::Unreadable)?;
+        let file = file.map_err(|error| match order.is_promised {
+            true => ObjectError::Unreadable(of_promised(error)),
+            false => ObjectError::Unreadable(error),
+        })?;
         let place = StorePlace::from(&*order.store);
         let mut pause = PAUSE;
         let bucket = loop {

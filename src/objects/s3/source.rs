@@ -17,6 +17,7 @@ use rustix::fs::Advice;
 use sha2::Sha256;
 
 use super::moving::{Moving, Watched};
+use crate::diagnosis::PartChanged;
 use crate::http::digest::Hex;
 use crate::objects::bucket::StoreTrouble;
 
@@ -112,8 +113,13 @@ impl S3Source {
             Self::File(file) => Arc::clone(file),
         };
         // One of its own: what still reads for a request that was given up moves another one.
+        let end = range.end;
         let again = tokio::task::spawn_blocking(move || {
-            File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+            let again = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+            match again.metadata()?.len() >= end {
+                true => Ok(again),
+                false => Err(cut()),
+            }
         });
         let file = again.await.map_err(io::Error::other)??;
         let bytes = range.end - range.start;
@@ -140,11 +146,20 @@ fn read_blocks(file: &File, range: Range<u64>, mut show: impl FnMut(&[u8])) -> i
     while at < range.end {
         let left = usize::try_from(range.end - at).unwrap_or(usize::MAX);
         let wanted = left.min(BLOCK_BYTES);
-        file.read_exact_at(&mut block[..wanted], at)?;
+        let read = file.read_exact_at(&mut block[..wanted], at);
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => cut(),
+            _ => error,
+        })?;
         show(&block[..wanted]);
         at += wanted as u64;
     }
     Ok(())
+}
+
+/// The file is shorter than what came: somebody has cut it while it was open here.
+fn cut() -> io::Error {
+    io::Error::other(PartChanged)
 }
 
 /// What is read of a file at a time.
@@ -157,6 +172,7 @@ mod tests {
     use rustix::io::{Errno, ReadWriteFlags};
 
     use super::*;
+    use crate::diagnosis::is_part_changed;
     use crate::skipping::skip_anywhere;
 
     /// Whether the page cache has the first bytes of a file; `None` where the file system does not
@@ -191,6 +207,31 @@ mod tests {
         assert_eq!(is_cached(&again), Some(true));
         runtime.block_on(source.dont_need(0..1 << 20));
         assert_eq!(is_cached(&again), Some(false));
+    }
+
+    /// Goal: a file that is cut while it is open is told as that, by whatever reads it.
+    #[tokio::test]
+    async fn a_file_that_is_cut_while_it_is_open_is_not_what_was_written() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(10).unwrap();
+        let again = file.try_clone().unwrap();
+        let source = S3Source::from(file);
+        let crc = source.crc32(0..10).await.unwrap();
+        again.set_len(9).unwrap();
+        let (moving, sum) = (Moving::begin(), Sha256::new());
+        let told = [
+            source.crc32(0..10).await.map(drop),
+            source.digest(0..10, sum).await.map(drop),
+            source.md5(10).await.map(drop),
+            source.body(0..10, crc, &moving).await.map(drop),
+        ];
+        for outcome in told {
+            let Err(StoreTrouble::Local(error)) = outcome else {
+                panic!("{outcome:?}");
+            };
+            assert!(is_part_changed(&error), "{error}");
+        }
+        source.crc32(0..9).await.unwrap();
     }
 
     const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
