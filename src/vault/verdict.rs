@@ -204,10 +204,7 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
                     closing.named()
                 }
             };
-            // A store has what it said that it has.
-            let is_folder = destination != Destination::Store;
-            let may_be_lost = survived && !evidence.was_stopped_cleanly;
-            match evidence.is_synced && may_be_lost && is_folder {
+            match may_lose_its_name(evidence) {
                 true => Verdict::Sync(state),
                 false => published(state),
             }
@@ -243,6 +240,14 @@ fn without_part(evidence: &Evidence<'_>) -> Verdict {
         },
         State::Receiving { .. } | State::Denied { .. } => Verdict::Forget,
     }
+}
+
+/// Whether a file has its name perhaps in memory only, and somebody relies on that. A store has
+/// what it said that it has.
+fn may_lose_its_name(evidence: &Evidence<'_>) -> bool {
+    let is_in_folder = evidence.destination != Destination::Store;
+    let may_be_unsynced = evidence.survived && !evidence.was_stopped_cleanly;
+    evidence.is_synced && may_be_unsynced && is_in_folder
 }
 
 fn published(state: State) -> Verdict {

@@ -72,9 +72,9 @@ const OURS: Destination = Destination::Seen(Some(Standing::File {
     bytes: TOTAL,
 }));
 
-/// It has its name, perhaps in memory only.
-fn may_lose_its_name(evidence: &Evidence<'_>) -> bool {
-    evidence.is_synced && evidence.survived && !evidence.was_stopped_cleanly
+/// What was done in the boot of the record is there, and perhaps in memory only.
+fn is_unsynced(evidence: &Evidence<'_>) -> bool {
+    evidence.survived && !evidence.was_stopped_cleanly
 }
 
 /// Calls with each combination; how many there are.
@@ -200,7 +200,7 @@ fn no_verdict_breaks_the_contract() {
             assert_eq!(evidence.part, None);
         }
     });
-    assert_eq!(count, states().len() * 6 * 6 * 9 * 32);
+    assert_eq!(count, states().len() * 6 * 6 * 9 * 64);
 }
 
 /// The kinds of states, as the rows of the table name them.
@@ -323,7 +323,11 @@ const TABLE: &[(&str, Test, &str)] = &[
         |e| e.destination == Destination::Store,
         "forget",
     ),
-    ("closing publishing", may_lose_its_name, "sync"),
+    (
+        "closing publishing",
+        |e| e.is_synced && is_unsynced(e),
+        "sync",
+    ),
     ("closing", always, "ended"),
     ("publishing", always, "go on"),
     (
