@@ -83,11 +83,7 @@ pub fn serve(mut config: Config, mut source: Source) -> Result<(), LaunchError> 
     let (courier, verifier) = (courier(&config)?, verifier(&config)?);
     let (metrics, tap) = (metrics(&config, &ready), Arc::new(Tap::default()));
     let lookout = Watch::start(&ready.directories, &metrics, &spaces)?;
-    let (afoot, common, herald) = (
-        Afoot::default(),
-        Common::of(&config.limits),
-        Herald::new(&metrics),
-    );
+    let (afoot, common, herald) = (Afoot::default(), Common::of(&config), Herald::new(&metrics));
     let ledger = ledger::begin(&config, &metrics, &ready.directories.shelves(), &spaces)?;
     let objects = objects(&config, &metrics, &ready)?;
     let (mut windows, mut reloads, mut deals) = (Vec::new(), Vec::new(), Vec::new());

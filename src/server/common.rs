@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::clients::Clients;
 use crate::auth::visitors::Visitors;
-use crate::config::Limits;
+use crate::config::Config;
 
 /// What all shards count together, since the connections of one client are spread over them.
 #[derive(Clone, Debug)]
@@ -16,11 +16,11 @@ pub struct Common {
 }
 
 impl Common {
-    /// Of a server with these bounds.
-    pub fn of(limits: &Limits) -> Self {
+    /// Of a server with these settings.
+    pub fn of(config: &Config) -> Self {
         Self {
             clients: Arc::default(),
-            visitors: Arc::new(Visitors::before(limits.verify_queue_max)),
+            visitors: Arc::new(Visitors::before(config.limits.verify_queue_max)),
         }
     }
 }

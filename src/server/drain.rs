@@ -17,7 +17,8 @@
 use super::connection::Connection;
 use super::floor::{Wire as _, World};
 use super::patience::{FAREWELL_DRAIN_MS, Waiting};
-use super::shard::{Newcomers, Phase, Shard};
+use super::phase::Phase;
+use super::shard::{Newcomers, Shard};
 use crate::event::Hangup;
 use crate::vault::disk::Millis;
 

@@ -5,8 +5,9 @@ use std::rc::Rc;
 
 use super::floor::World;
 use super::held::Held;
+use super::phase::Phase;
 use super::session::Session;
-use super::shard::{Phase, Shard};
+use super::shard::Shard;
 use crate::bits::session::State;
 use crate::event::Event;
 

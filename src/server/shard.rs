@@ -14,8 +14,8 @@ use super::connection::{Connection, ConnectionId};
 use super::crowd::Crowd;
 use super::dateline::Dateline;
 use super::floor::{HEAD_BLOCK_BYTES_MAX, World};
-use super::opening::Opening;
 use super::outbox::Outbox;
+use super::phase::{Opening, Phase};
 use super::session::Session;
 use super::shares::Shares;
 use crate::auth::memory::Memory;
@@ -35,17 +35,6 @@ use crate::vault::tombstones::Tombstone;
 const AGENTS_MAX: usize = 64;
 /// Characters of such a name.
 const AGENT_CHARS_MAX: usize = 64;
-
-/// Life of a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Sessions are being read back; requests about them hear 503.
-    Recovering,
-    /// Normal work.
-    Serving,
-    /// Connections end after their current request.
-    Draining,
-}
 
 /// What becomes of newcomers while a shard ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,7 +10,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use super::floor::{CloudEvent, World};
-use super::shard::{Phase, Shard};
+use super::phase::Phase;
+use super::shard::Shard;
 use super::timetable::Aged;
 use crate::bits::session::Ending;
 use crate::bits::session_id::SessionId;

@@ -20,9 +20,10 @@ use super::connection::ConnectionId;
 use super::floor::World;
 use super::glance::{AttachedSlice, NeedySlice};
 use super::held::Held;
+use super::phase::Phase;
 pub use super::rows::{ROWS_MAX, SessionRow};
 use super::session::Session;
-use super::shard::{Phase, Shard};
+use super::shard::Shard;
 use crate::bits::session::{State, Step};
 use crate::bits::session_id::SessionId;
 

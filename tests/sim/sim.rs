@@ -9,7 +9,8 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use bitsd::server::common::Common;
-use bitsd::server::shard::{Newcomers, Phase, Shard};
+use bitsd::server::phase::Phase;
+use bitsd::server::shard::{Newcomers, Shard};
 use bitsd::server::visit::Visit;
 use bitsd::server::{recover, serve};
 use bitsd::vault::clean_stop::CleanStop;
@@ -461,7 +462,7 @@ impl Sim {
             config.accounts = identity::accounts(self.changes.get());
         }
         let config = Arc::new(config);
-        let common = Common::of(&config.limits);
+        let common = Common::of(&config);
         for index in 0..count {
             let world = Rc::new(SimWorld::new(self, &life, index));
             let shard = Shard::new(world, Arc::clone(&config), common.clone(), index, count);

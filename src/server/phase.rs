@@ -1,4 +1,4 @@
-//! Requests that wait until the sessions of their shard are read back.
+//! The life of a shard, and requests that wait until its sessions are read back.
 //!
 //! To say that somebody is there needs no session, so a Ping is answered at once. Whoever wants
 //! more would hear 503, and BITS comes back only after ten minutes; as long as nothing is said, it
@@ -14,7 +14,18 @@ use super::connection::ConnectionId;
 use super::floor::World;
 use crate::vault::disk::Millis;
 
-/// How long they wait, from the beginning of the shard.
+/// Life of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Sessions are being read back; requests about them wait.
+    Recovering,
+    /// Normal work.
+    Serving,
+    /// Connections end after their current request.
+    Draining,
+}
+
+/// How long requests wait, from the beginning of the shard.
 const PATIENCE_MS: Millis = 10_000;
 
 /// Who waits.
