@@ -99,6 +99,7 @@ fn is_rare(bug: Bug) -> bool {
             | Bug::ObjectUnlooked
             | Bug::UnsyncedBelieved
             | Bug::EndUnsynced
+            | Bug::ThrottlePerUser
             | Bug::UnsyncedDiskBelieved
     )
 }
