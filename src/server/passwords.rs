@@ -81,6 +81,7 @@ impl<W: World> Exchange<W> {
         // Awaited to its end, so that it is counted as long as somebody works on it.
         let is_right = world.verify(attempt).await;
         let is_right = is_right.map_err(|TooManyAttempts| Refusal::Busy(Scarce::Logins))?;
+        world.metrics().passwords_compared.add(1);
         let now = world.now();
         match claim.filter(|_| is_right) {
             Some(claim) => {
