@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::crowd;
 
@@ -79,7 +79,7 @@ impl Clients {
         user: Option<Arc<str>>,
         bounds: SessionsMax,
     ) -> Result<Counted, Reached> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts();
         let of_client = counts.clients.get(&client).copied().unwrap_or_default();
         if of_client >= bounds.of_client {
             return Err(Reached::OfClient);
@@ -109,6 +109,10 @@ impl Clients {
         self.admit(client, user, bounds)
             .expect("no disk holds so many sessions")
     }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Counted {
@@ -117,7 +121,7 @@ impl Counted {
         if self.user.is_some() {
             return;
         }
-        let mut counts = (self.clients.counts.lock()).unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.clients.counts();
         let key = (self.client.location, Arc::clone(user));
         *counts.users.entry(key).or_default() += 1;
         self.user = Some(Arc::clone(user));
@@ -126,7 +130,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let mut counts = (self.clients.counts.lock()).unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.clients.counts();
         one_less(&mut counts.clients, &self.client);
         if let Some(user) = self.user.take() {
             one_less(&mut counts.users, &(self.client.location, user));
@@ -171,7 +175,7 @@ mod tests {
         drop(read_back);
         assert!(clients.admit(client("in", 1), None, TWO).is_ok());
         drop(first);
-        assert!(clients.counts.lock().unwrap().clients.is_empty());
+        assert!(clients.counts().clients.is_empty());
     }
 
     #[test]
@@ -188,7 +192,7 @@ mod tests {
         drop(first);
         let third = clients.admit(client("in", 3), anna(), TWO).unwrap();
         drop((second, third));
-        let counts = clients.counts.lock().unwrap();
+        let counts = clients.counts();
         assert!(counts.clients.is_empty() && counts.users.is_empty());
     }
 
@@ -204,7 +208,7 @@ mod tests {
         assert_eq!(admit().unwrap_err(), Reached::OfUser, "it stays with her");
         drop(found);
         assert!(admit().is_ok());
-        assert!(clients.counts.lock().unwrap().users.is_empty());
+        assert!(clients.counts().users.is_empty());
     }
 
     #[test]
