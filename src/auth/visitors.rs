@@ -158,16 +158,21 @@ impl Tries {
 
 #[cfg(test)]
 mod tests {
-    use super::super::throttle::{WAIT_FROM, WAIT_MS_MIN};
-    use super::*;
     use std::sync::Arc;
     use std::task::Wake;
 
+    use super::super::throttle::{WAIT_FROM, WAIT_MS_MIN};
+    use super::*;
+
     const UNDER_WAY_MAX: u32 = 32;
+
+    fn visitors() -> Visitors {
+        Visitors::before(8 * UNDER_WAY_MAX as usize)
+    }
 
     #[test]
     fn one_client_leaves_places_to_others() {
-        let visitors = Visitors::before(8 * UNDER_WAY_MAX as usize);
+        let visitors = visitors();
         for _ in 0..UNDER_WAY_MAX {
             assert_eq!(visitors.enter(1), Ok(()));
         }
@@ -220,7 +225,7 @@ mod tests {
 
     #[test]
     fn who_sends_many_at_once_has_no_more_tries_than_one_after_the_other() {
-        let visitors = Visitors::before(8 * UNDER_WAY_MAX as usize);
+        let visitors = visitors();
         assert_eq!(burst(&visitors, UNDER_WAY_MAX, 1_000), WAIT_FROM);
         assert_eq!(visitors.wait_ms(1, 1_000), WAIT_MS_MIN);
         assert_eq!(burst(&visitors, UNDER_WAY_MAX, 1_500), 0);
@@ -233,7 +238,7 @@ mod tests {
 
     #[test]
     fn whoever_waits_for_a_turn_hears_what_came_out_meanwhile() {
-        let visitors = Visitors::before(8 * UNDER_WAY_MAX as usize);
+        let visitors = visitors();
         (0..WAIT_FROM - 1).for_each(|_| visitors.failed(1, 0));
         (0..2).for_each(|_| visitors.enter(1).unwrap());
         let turn = |is_known| visitors.poll_turn(1, is_known, 0, Waker::noop());
@@ -253,7 +258,7 @@ mod tests {
                 *self.1.lock().unwrap() = Some(turn);
             }
         }
-        let visitors = Arc::new(Visitors::before(8 * UNDER_WAY_MAX as usize));
+        let visitors = Arc::new(visitors());
         (0..WAIT_FROM - 1).for_each(|_| visitors.failed(1, 0));
         (0..2).for_each(|_| visitors.enter(1).unwrap());
         let turn = |waker: &Waker| visitors.poll_turn(1, false, 0, waker);

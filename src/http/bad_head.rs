@@ -135,7 +135,7 @@ impl BadHead {
             Self::Version => "the protocol is neither HTTP/1.1 nor HTTP/1.0",
             Self::HostMissing => "an HTTP/1.1 request has no Host",
             Self::HostRepeated => "the request has more than one Host",
-            // What it is that has such a host, the line before says.
+            // That it is the Host that does so, the lines that are counted say.
             Self::HostMalformed(bad) => bad.words(),
             Self::ContentLength => "Content-Length is not a number",
             Self::ContentLengthDiffers => "the request has two different Content-Lengths",

@@ -523,7 +523,7 @@ mod tests {
     }
 
     /// A bucket of a store that listens there.
-    async fn bucket_at(listener: &TcpListener) -> S3Bucket {
+    pub(super) async fn bucket_at(listener: &TcpListener) -> S3Bucket {
         let place = StorePlace {
             bucket: "b".to_owned(),
             region: "r".to_owned(),

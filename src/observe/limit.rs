@@ -398,6 +398,17 @@ mod tests {
         all
     }
 
+    /// What is told of so many lines for `by(1, "in/a")` that were left out.
+    fn repeated(lines: u64) -> LeftOut {
+        LeftOut::Repeat {
+            cause: CAUSE,
+            client: IpAddr::from([192, 0, 2, 1]),
+            path: "in/a".into(),
+            why: "y".into(),
+            lines,
+        }
+    }
+
     fn by(last: u8, path: &str) -> Repeated<'_> {
         Repeated {
             client: IpAddr::from([192, 0, 2, last]),
@@ -462,13 +473,7 @@ mod tests {
             assert!(limits.allow_once(300, cause, by), "another");
         }
         assert_eq!(told(&limits, 1_000), []);
-        let expected = LeftOut::Repeat {
-            cause: CAUSE,
-            client: IpAddr::from([192, 0, 2, 1]),
-            path: "in/a".into(),
-            why: "y".into(),
-            lines: 240,
-        };
+        let expected = repeated(240);
         assert_eq!(told(&limits, REPEAT_MS), [expected]);
         assert!(limits.allow_once(REPEAT_MS, CAUSE, by(1, "in/a")));
     }
@@ -483,13 +488,7 @@ mod tests {
         assert_eq!(told(&limits, 1_000), []);
         let mut all = Vec::new();
         limits.settle(&mut |left_out| all.push(left_out));
-        let expected = LeftOut::Repeat {
-            cause: CAUSE,
-            client: IpAddr::from([192, 0, 2, 1]),
-            path: "in/a".into(),
-            why: "y".into(),
-            lines: 7,
-        };
+        let expected = repeated(7);
         assert_eq!(all, [expected]);
         limits.settle(&mut |left_out| panic!("it was told: {left_out:?}"));
         assert_eq!(told(&limits, REPEAT_MS), []);

@@ -798,6 +798,17 @@ impl Case {
         case
     }
 
+    /// One of a promised file of which the first part was sent ahead, and what is known of that.
+    fn promised_in_part() -> (Self, SentParts) {
+        let mut case = Self::calm(30, true);
+        case.is_promised = true;
+        let (place, mut known) = (place(), SentParts::default());
+        let parts = case.parts(&place);
+        let sent = live(parts.send_ahead(&mut known, &case.content, PART_BYTES));
+        assert_eq!(sent.unwrap().unwrap(), Some(PART_BYTES));
+        (case, known)
+    }
+
     /// Its session is over: whatever the note names is ended.
     fn give_up(&self) {
         self.model.0.borrow_mut().fuse = None;
@@ -1019,12 +1030,7 @@ fn an_upload_of_which_nothing_is_told_is_no_object() {
 #[test]
 fn an_upload_that_is_lost_without_a_word_is_begun_again() {
     for denies_unknown in [false, true] {
-        let mut case = Case::calm(30, true);
-        case.is_promised = true;
-        let (place, mut known) = (place(), SentParts::default());
-        let parts = case.parts(&place);
-        let sent = live(parts.send_ahead(&mut known, &case.content, PART_BYTES));
-        assert_eq!(sent.unwrap().unwrap(), Some(PART_BYTES));
+        let (case, known) = Case::promised_in_part();
         {
             let mut world = case.model.0.borrow_mut();
             world.uploads.clear();
@@ -1044,12 +1050,7 @@ fn an_upload_that_is_lost_without_a_word_is_begun_again() {
 #[test]
 fn an_upload_that_is_said_to_be_nowhere_is_begun_again_where_no_list_has_it() {
     for (hides_uploads, begun) in [(false, 2), (true, 1)] {
-        let mut case = Case::calm(30, true);
-        case.is_promised = true;
-        let (place, mut known) = (place(), SentParts::default());
-        let parts = case.parts(&place);
-        let sent = live(parts.send_ahead(&mut known, &case.content, PART_BYTES));
-        assert_eq!(sent.unwrap().unwrap(), Some(PART_BYTES));
+        let (case, _forgotten) = Case::promised_in_part();
         {
             let mut world = case.model.0.borrow_mut();
             world.uploads.clear();

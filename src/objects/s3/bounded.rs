@@ -134,10 +134,9 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
-    use super::super::S3Bucket;
+    use super::super::tests::bucket_at;
     use super::*;
     use crate::objects::bucket::Bucket as _;
-    use crate::objects::note::StorePlace;
 
     const LONG: usize = 256 << 20;
 
@@ -169,13 +168,7 @@ mod tests {
                 (until_end, ""),
             ] {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-                let place = StorePlace {
-                    bucket: "b".to_owned(),
-                    region: "r".to_owned(),
-                    endpoint: Some(format!("http://{}", listener.local_addr().unwrap())),
-                    path_style: true,
-                    ca: Default::default(),
-                };
+                let bucket = bucket_at(&listener).await;
                 let taken = Arc::new(AtomicUsize::new(0));
                 let count = Arc::clone(&taken);
                 let head = format!("HTTP/1.1 {status}\r\n{framing}\r\n\r\n");
@@ -183,8 +176,6 @@ mod tests {
                     let (mut stream, _) = listener.accept().unwrap();
                     count.store(answer(&mut stream, &head, chunk_head), Ordering::SeqCst);
                 });
-                let bucket = S3Bucket::open(&place).await.unwrap();
-                bucket.client.give_credentials();
                 let why = bucket.parts("k", "u").await.unwrap_err().to_string();
                 assert!(
                     why.contains("no clear answer") && why.contains("longer than 2 MiB"),
