@@ -117,6 +117,14 @@ struct State {
     made: Made,
 }
 
+/// How a shelf came to be ours.
+enum Taken {
+    /// It is another name of one that was.
+    Before(Shelf),
+    /// By this lock.
+    Now(WorkFolder, Lock),
+}
+
 impl Directories {
     /// Opens, tries and locks them; gives the roots in the order of the settings.
     ///
@@ -280,15 +288,15 @@ impl Directories {
             let folder = open_or_make(path, true, &mut self.state().made);
             let folder = folder.map_err(|why| LaunchError::Folder(path.to_owned(), why))?;
             if let Some(known) = self.shelves.find(folder.descriptor()) {
-                return Ok(Err(known));
+                return Ok(Taken::Before(known));
             }
             let purpose = self.state().made.purpose_in(&folder);
             let lock = lock(&folder, purpose, &mut self.state().handed)?;
-            Ok(Ok((folder, lock)))
+            Ok(Taken::Now(folder, lock))
         })?;
         let (folder, lock) = match taken {
-            Ok(new) => new,
-            Err(known) => return Ok(known),
+            Taken::Now(folder, lock) => (folder, lock),
+            Taken::Before(known) => return Ok(known),
         };
         let purpose = self.state().made.purpose_in(&folder);
         self.state().made.hold(&folder);
