@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rustls::CertRevocationListError;
 
 use super::doubt::{Doubt, days_in_words};
-use super::pem::BadPem;
+use super::pem::{BadPem, Pem};
 use crate::config::Certificate;
 use crate::shell;
 use crate::tls_words;
@@ -15,8 +15,8 @@ use crate::wall_clock;
 /// Why TLS cannot be spoken as the settings ask for.
 #[derive(Debug)]
 pub enum BadMaterial {
-    /// A file is not what it should be.
-    Pem(BadPem),
+    /// The file that this key names is not what it should be.
+    Pem(&'static str, BadPem),
     /// Others can read a private key, or change it.
     Exposed(PathBuf, u32),
     /// A certificate that cannot be understood.
@@ -39,16 +39,25 @@ pub enum BadMaterial {
     Rustls(rustls::Error),
 }
 
-impl From<BadPem> for BadMaterial {
-    fn from(why: BadPem) -> Self {
-        Self::Pem(why)
+impl BadMaterial {
+    /// What is wrong with the file that a key of the settings names.
+    pub fn of_file(key: &'static str) -> impl Fn(BadPem) -> Self {
+        move |why| Self::Pem(key, why)
+    }
+
+    /// The file, unless it has a key that all accounts can read, which is no secret.
+    pub fn unless_exposed(pem: Pem) -> Result<Pem, Self> {
+        match pem.exposes_key() {
+            Some(mode) => Err(Self::Exposed(pem.path().to_owned(), mode)),
+            None => Ok(pem),
+        }
     }
 }
 
 impl fmt::Display for BadMaterial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pem(why) => why.fmt(f),
+            Self::Pem(key, why) => write!(f, "{key}: {why}"),
             Self::Exposed(path, mode) => {
                 let (path, word) = (path.display(), shell::word(path));
                 let mend = match mode & 0o007 {

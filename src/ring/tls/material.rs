@@ -335,8 +335,12 @@ fn read_pair(
     certificate: &Certificate,
     provider: &CryptoProvider,
 ) -> Result<(Pair, Option<Behind>), BadMaterial> {
-    let chain = read_hidden(&certificate.chain)?.certificates()?;
-    let key = read_hidden(&certificate.key)?.key()?;
+    let of_chain = BadMaterial::of_file("certificate.chain");
+    let of_key = BadMaterial::of_file("certificate.key");
+    let chain = BadMaterial::unless_exposed(Pem::read(&certificate.chain).map_err(&of_chain)?)?;
+    let chain = chain.certificates().map_err(&of_chain)?;
+    let key = BadMaterial::unless_exposed(Pem::read(&certificate.key).map_err(&of_key)?)?;
+    let key = key.key().map_err(&of_key)?;
     let key = (provider.key_provider.load_private_key(key))
         .map_err(|_| BadMaterial::UnknownKey(certificate.key.clone()))?;
     let key = CertifiedKey::new(chain, key);
@@ -350,15 +354,6 @@ fn read_pair(
     }
     let behind = Behind::read(&key.cert, provider);
     Ok((Pair::new(key).map_err(|_| not_x509())?, behind))
-}
-
-/// Reads a file. A key in it that all accounts can read is no secret.
-fn read_hidden(path: &Path) -> Result<Pem, BadMaterial> {
-    let pem = Pem::read(path)?;
-    match pem.exposes_key() {
-        Some(mode) => Err(BadMaterial::Exposed(path.to_owned(), mode)),
-        None => Ok(pem),
-    }
 }
 
 fn seconds_now() -> u64 {

@@ -107,6 +107,11 @@ impl Pem {
         })
     }
 
+    /// Where it was read.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// What was read.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -91,21 +91,20 @@ impl Trust {
         now_s: u64,
     ) -> Result<Self, BadMaterial> {
         let (file, lists_file) = (&listener.client_ca, &listener.client_crl);
-        let pem = Pem::read(file)?;
-        if let Some(mode) = pem.exposes_key() {
-            return Err(BadMaterial::Exposed(file.clone(), mode));
-        }
+        let of_file = BadMaterial::of_file("listener.client_ca");
+        let of_lists = BadMaterial::of_file("listener.client_crl");
+        let pem = BadMaterial::unless_exposed(Pem::read(file).map_err(&of_file)?)?;
         let mut bytes = pem.bytes().to_vec();
         let mut digests = [Sha256::digest(pem.bytes()).into(), [0; 32]];
-        let certificates = pem.certificates()?;
+        let certificates = pem.certificates().map_err(&of_file)?;
         let anchors: Vec<_> = certificates.iter().map(Anchor::read).collect();
         let mut lists = Vec::new();
         let has_lists = !lists_file.as_os_str().is_empty();
         if has_lists {
-            let pem = Pem::read(lists_file)?;
+            let pem = Pem::read(lists_file).map_err(&of_lists)?;
             bytes.extend_from_slice(pem.bytes());
             digests[1] = Sha256::digest(pem.bytes()).into();
-            let all = pem.revocations()?.into_iter();
+            let all = pem.revocations().map_err(&of_lists)?.into_iter();
             lists = all
                 .map(|list| KnownList::read(list, &anchors, provider))
                 .collect();
