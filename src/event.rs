@@ -168,7 +168,7 @@ pub enum Event<'a> {
     NotLetIn {
         /// Whose.
         peer: SocketAddr,
-        /// Why.
+        /// Why; its reason is that of [`Reasoned`](crate::reasoned::Reasoned).
         why: &'a std::io::Error,
     },
     /// A request was refused before it was a packet.
@@ -183,13 +183,15 @@ pub enum Event<'a> {
     HandshakeFailed {
         /// The client's address.
         peer: SocketAddr,
-        /// Why.
+        /// Why; its reason is that of [`Reasoned`](crate::reasoned::Reasoned).
         why: &'a std::io::Error,
     },
     /// A Kerberos ticket was not believed.
     TicketRefused {
         /// The client's address.
         peer: SocketAddr,
+        /// The minor status (RFC 2744, 3.9.1), which tells causes apart; 0 where there is none.
+        minor: u32,
         /// The library's words: for us alone.
         why: &'a str,
     },

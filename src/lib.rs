@@ -37,6 +37,7 @@
 //!  begun.rs keeps what is begun at the first need.
 //!  named_file.rs reads what settings and flags name; unseen.rs knows characters that hide others,
 //!  and shell.rs writes paths that can be pasted. vigil.rs sees who waits for a file system, and
+//!  reasoned.rs is an error beside the reason that it has.
 //!  wall_clock.rs says what time it is; coarse_clock.rs is the clock that never jumps.
 //!  tls_words.rs says what rustls has against a certificate.
 //!  diagnosis.rs says what an error of the disk means, to the client and to the reader of the log.
@@ -126,6 +127,7 @@ pub mod objects;
 pub mod observe;
 pub mod pem_lines;
 pub mod processors;
+pub mod reasoned;
 #[allow(
     clippy::disallowed_methods,
     reason = "the room of system calls: what is quick on a shard, the rest on other threads"

@@ -139,9 +139,11 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "bits",
             "http",
+            "reasoned",
             "unseen",
         ],
     ),
+    ("reasoned", &[]),
     // What rustls says, in words: for the server and for its client.
     ("tls_words", &[]),
     ("client", &["named_file", "tls_words", "unseen"]),

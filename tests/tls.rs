@@ -435,7 +435,13 @@ fn a_start_with_files_that_are_wrong_names_them() {
         chain: authority.file("none.pem"),
         ..good.clone()
     };
+    refused(&missing, "certificate.chain: cannot read ");
     refused(&missing, "none.pem: No such file");
+    let no_key = Pair {
+        key: authority.file("none.key"),
+        ..good.clone()
+    };
+    refused(&no_key, "certificate.key: cannot read ");
     let old_kind = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
     fs::write(&missing.chain, old_kind).unwrap();
     refused(&missing, "one of X.509 version 3");
@@ -565,6 +571,54 @@ fn clients_without_a_good_certificate_do_not_get_in_where_one_is_asked_for() {
     wait_until("the new list holds", || {
         !matches!(try_as(authority.builder(Some(&good))), Ok(Some(_)))
     });
+}
+
+/// Goal: names that a stranger makes up hide nobody else's trouble in the log. Method: more
+/// certificates of another authority than lines at once, each with a subject of its own, and then
+/// a client that fails for another reason.
+#[test]
+fn certificates_without_end_hide_no_other_trouble() {
+    let authority = Authority::new();
+    let pair = authority.server("server", &["localhost"]);
+    let lines = format!("client_ca = {:?}", authority.ca());
+    let server = Server::with(listener(&lines, &[&pair]));
+    let strangers = Authority::new();
+    for number in 0..150 {
+        let name = format!("stranger {number}");
+        let stranger = strangers.client("stranger", &name, number);
+        let outcome = ping_as(&server, &Arc::new(authority.builder(Some(&stranger))));
+        assert!(!matches!(outcome, Ok(Some(_))), "{name}: {outcome:?}");
+    }
+    let nobody = ping_as(&server, &authority.trusting());
+    assert!(!matches!(nobody, Ok(Some(_))), "{nobody:?}");
+    server.wait_for_log("it sent no certificate, and this listener asks for one");
+    // What was left out is told with its reason, and without the names.
+    wait_until("it is counted", || {
+        let log = server.log();
+        let mut counts = log.lines().filter(|line| line.contains("more like this"));
+        counts.any(|line| line.contains("its certificate is not accepted"))
+    });
+}
+
+/// Goal: of each file for clients' certificates that cannot be read, its key is named. Method:
+/// `bitsd check`.
+#[test]
+fn files_of_clients_certificates_that_are_not_there_are_told_with_their_key() {
+    let authority = Authority::new();
+    let pair = authority.server("server", &["localhost"]);
+    let (ca, none) = (authority.ca(), authority.file("none.pem"));
+    for (lines, key) in [
+        (format!("client_ca = {none:?}"), "listener.client_ca"),
+        (
+            format!("client_ca = {ca:?}\nclient_crl = {none:?}"),
+            "listener.client_crl",
+        ),
+    ] {
+        let (is_good, said) = check(&authority, &lines, &pair);
+        assert!(!is_good, "{said}");
+        let says = format!("wrong: {key}: cannot read {}", none.display());
+        assert!(said.contains(&says), "{says}: {said}");
+    }
 }
 
 /// Goal: whoever is not trusted any more cannot go on with a connection from before. Method: the

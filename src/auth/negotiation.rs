@@ -53,6 +53,8 @@ pub enum Negotiated {
     OutOfPlace,
     /// Nothing that is believed.
     Refused {
+        /// The minor status (RFC 2744, 3.9.1), or 0 where there is none.
+        minor: u32,
         /// Why, for the log alone.
         why: String,
         /// What the client may hear of it; may be empty.

@@ -6,6 +6,7 @@ use super::limit::{self, Cause, Kind, Repeated, may};
 use super::tickets;
 use crate::event::{Event, Hangup};
 use crate::http::stranger::{self, in_short};
+use crate::reasoned::Reasoned;
 
 /// A shard that stood still for less is told of to whoever asks for all: where other programs share
 /// its core, that happens every few seconds.
@@ -154,26 +155,33 @@ fn log_head(shard: usize, event: &Event<'_>) {
             }
         }
         Event::HandshakeFailed { peer, why } => {
-            let why = why.to_string();
+            let (reason, why) = (Reasoned::reason_of(why), why.to_string());
             let by = Repeated {
                 client: peer.ip(),
                 path: "",
                 why: &why,
             };
-            let cause = Cause::of(Kind::HandshakeFailed);
+            let cause = Cause {
+                why: reason,
+                ..Cause::of(Kind::HandshakeFailed)
+            };
             if enabled!(Level::INFO) && limit::allow_once(cause, by) {
                 let event = Kind::HandshakeFailed.event();
                 info!(event, shard, %peer, why, "no secure connection came about");
             }
         }
         Event::NotLetIn { peer, why } => {
-            let why = why.to_string();
+            let (reason, why) = (Reasoned::reason_of(why), why.to_string());
             let by = Repeated {
                 client: peer.ip(),
                 path: "",
                 why: &why,
             };
-            if enabled!(Level::INFO) && limit::allow_once(Cause::of(Kind::NotLetIn), by) {
+            let cause = Cause {
+                why: reason,
+                ..Cause::of(Kind::NotLetIn)
+            };
+            if enabled!(Level::INFO) && limit::allow_once(cause, by) {
                 let event = Kind::NotLetIn.event();
                 info!(event, shard, %peer, why, "the connection was not let in");
             }

@@ -8,13 +8,16 @@ use crate::event::Event;
 /// A Kerberos ticket that nobody believes, or can look at.
 pub fn log(shard: usize, event: &Event<'_>) {
     match event {
-        Event::TicketRefused { peer, why } => {
+        Event::TicketRefused { peer, minor, why } => {
             let by = Repeated {
                 client: peer.ip(),
                 path: "",
                 why,
             };
-            let cause = Cause::of(Kind::TicketRefused);
+            let cause = Cause {
+                code: *minor,
+                ..Cause::of(Kind::TicketRefused)
+            };
             if enabled!(Level::INFO) && limit::allow_once(cause, by) {
                 let event = Kind::TicketRefused.event();
                 info!(event, shard, %peer, why, "a Kerberos ticket was refused");

@@ -13,6 +13,7 @@ use super::link::Link;
 use super::op;
 use crate::auth::forwarded::{self, Announced, Announcement, BadAnnouncement};
 use crate::config::{Config, Listener, ProxyProtocol};
+use crate::reasoned::Reasoned;
 
 /// Bytes of an announcement that are looked at together: most have a hundred.
 const PIECE_BYTES: usize = 512;
@@ -34,13 +35,23 @@ pub enum Shut {
     Unannounced(BadAnnouncement),
 }
 
+impl Shut {
+    /// The same words each time.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::FromElsewhere => "its address is none of allow_from",
+            Self::NotAProxy => {
+                "it is none of trusted_proxies, and this listener is for those (proxy_protocol)"
+            }
+            Self::Unannounced(_) => "it does not say whose it is",
+        }
+    }
+}
+
 impl fmt::Display for Shut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FromElsewhere => f.write_str("its address is none of allow_from"),
-            Self::NotAProxy => f.write_str(
-                "it is none of trusted_proxies, and this listener is for those (proxy_protocol)",
-            ),
+            Self::FromElsewhere | Self::NotAProxy => f.write_str(self.reason()),
             Self::Unannounced(why) => why.fmt(f),
         }
     }
@@ -50,7 +61,7 @@ impl std::error::Error for Shut {}
 
 impl From<Shut> for io::Error {
     fn from(shut: Shut) -> Self {
-        Self::new(io::ErrorKind::PermissionDenied, shut)
+        Reasoned::error(io::ErrorKind::PermissionDenied, shut.reason(), shut)
     }
 }
 

@@ -408,9 +408,9 @@ impl<W: World> Exchange<W> {
                 Err(demand.answer(NotShown::Unfinished, answer))
             }
             Ok(Negotiated::OutOfPlace) => Err(demand.refuse(NotShown::OutOfPlace)),
-            Ok(Negotiated::Refused { why, answer }) => {
+            Ok(Negotiated::Refused { minor, why, answer }) => {
                 let (peer, why) = (self.connection.client(), why.as_str());
-                world.emit(Event::TicketRefused { peer, why });
+                world.emit(Event::TicketRefused { peer, minor, why });
                 Err(demand.answer(NotShown::Wrong(Scheme::Negotiate), answer))
             }
             Err(NotNegotiated::TooMany) => Err(Refusal::Busy(Scarce::Logins)),

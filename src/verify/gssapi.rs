@@ -46,6 +46,8 @@ pub enum Said {
     },
     /// It is not believed.
     Refused {
+        /// The minor status (RFC 2744, 3.9.1), or 0 where there is none.
+        minor: Status,
         /// The library's words.
         why: String,
         /// For the client; may be empty.
@@ -381,7 +383,7 @@ impl Acceptor {
             let why = library.words(status, minor);
             return match fault::is_ours(status & ERRORS, &why) {
                 true => Said::Unusable(why),
-                false => Said::Refused { why, answer },
+                false => Said::Refused { minor, why, answer },
             };
         }
         if status & CONTINUE_NEEDED != 0 {
@@ -393,7 +395,11 @@ impl Acceptor {
                 answer,
                 is_bound: flags & CHANNEL_BOUND != 0,
             },
-            Err(why) => Said::Refused { why, answer },
+            Err(why) => Said::Refused {
+                minor: 0,
+                why,
+                answer,
+            },
         }
     }
 }

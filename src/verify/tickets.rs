@@ -129,7 +129,7 @@ impl Desk {
                 })
                 .ok_or(NotNegotiated::TooMany)
             }
-            Said::Refused { why, answer } => Ok(Negotiated::Refused { why, answer }),
+            Said::Refused { minor, why, answer } => Ok(Negotiated::Refused { minor, why, answer }),
             Said::Unusable(why) => Err(NotNegotiated::Unusable(why)),
         }
     }

@@ -346,6 +346,7 @@ pub async fn negotiate(sim: &Sim, leg: Leg) -> Result<Negotiated, NotNegotiated>
             }
         }
         _ => Negotiated::Refused {
+            minor: 0,
             why: "forged".to_owned(),
             answer: Vec::new(),
         },

@@ -9,6 +9,7 @@ use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 use super::pace::TooMany;
 use super::served::KeyKind;
 use super::verified::{self, OwnKey, Unbelieved};
+use crate::reasoned::Reasoned;
 use crate::tls_words;
 
 /// Why a connection ended, or never began.
@@ -76,7 +77,27 @@ impl Trouble {
 
     /// The trouble behind an error that a wire gave.
     pub fn of(error: &io::Error) -> Option<&Self> {
-        error.get_ref()?.downcast_ref()
+        Reasoned::cause_of(error)
+    }
+
+    /// What it has in common with others, whoever they are of.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::PlainHttp => "it speaks HTTP without TLS",
+            Self::NotTls => "what it sent is no TLS",
+            Self::LeftEarly => "it closed before both sides had agreed",
+            Self::Oversized => "it sent more than any message of TLS has",
+            Self::TooMany(TooMany::OfAll) => "more handshakes wait than may",
+            Self::TooMany(TooMany::OfClient) => "more handshakes of one client wait than may",
+            Self::Closed => "the connection has ended",
+            Self::Tls(error) => reason_of(error),
+            Self::NothingSuits(Unsuited::Suites, _) => "there is no cipher suite in common",
+            Self::NothingSuits(Unsuited::Signatures, _) => "there is no signature in common",
+            Self::Certificate(_, whose) => match whose.own {
+                Some(_) => "it has not proven its certificate",
+                None => "its certificate is not accepted",
+            },
+        }
     }
 }
 
@@ -86,7 +107,7 @@ impl From<Trouble> for io::Error {
             Trouble::TooMany(_) => io::ErrorKind::PermissionDenied,
             _ => io::ErrorKind::InvalidData,
         };
-        Self::new(kind, trouble)
+        Reasoned::error(kind, trouble.reason(), trouble)
     }
 }
 
@@ -155,6 +176,36 @@ fn of_own_key(key: OwnKey) -> String {
 
 /// Shorter ones prove nothing to ring.
 const RSA_BITS_MIN: usize = 2048;
+
+fn reason_of(error: &Error) -> &'static str {
+    use AlertDescription as Alert;
+    use PeerIncompatible as Why;
+    match error {
+        Error::PeerIncompatible(
+            Why::Tls12NotOffered
+            | Why::Tls12NotOfferedOrEnabled
+            | Why::Tls13RequiredForQuic
+            | Why::SupportedVersionsExtensionRequired,
+        ) => "it offers no version of TLS that is enabled here",
+        Error::PeerIncompatible(Why::NoKxGroupsInCommon | Why::NamedGroupsExtensionRequired) => {
+            "it offers no exchange of keys that is taken here"
+        }
+        Error::PeerIncompatible(_) => "it lacks something of TLS",
+        Error::AlertReceived(Alert::UnknownCA) => {
+            "it does not know the authority of our certificate"
+        }
+        Error::AlertReceived(
+            Alert::BadCertificate | Alert::CertificateUnknown | Alert::CertificateExpired,
+        ) => "it does not accept our certificate",
+        Error::AlertReceived(_) => "it gave up with an alert",
+        Error::NoCertificatesPresented => "it sent no certificate",
+        Error::InvalidCertificate(_) | Error::InvalidCertRevocationList(_) => {
+            "its certificate is not accepted"
+        }
+        Error::NoApplicationProtocol => "it speaks no HTTP/1.1",
+        _ => "what it sent is against the rules of TLS",
+    }
+}
 
 fn in_words(error: &Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     use AlertDescription as Alert;
@@ -296,6 +347,27 @@ mod tests {
             let text = Trouble::from(Error::InvalidCertificate(why)).to_string();
             assert!(text.contains(says), "{text}");
         }
+    }
+
+    /// Goal: the log limits lines by a reason that no client can vary.
+    #[test]
+    fn a_reason_has_nothing_of_the_client() {
+        let by = |subject: &str, why| {
+            let whose = Unbelieved {
+                subject: subject.to_owned(),
+                own: None,
+                is_by_rsa: false,
+            };
+            let error = Error::InvalidCertificate(why);
+            io::Error::from(Trouble::Certificate(Box::new(error), whose))
+        };
+        let one = by("CN=one", CertificateError::Expired);
+        let other = by("CN=other", CertificateError::Expired);
+        assert_ne!(one.to_string(), other.to_string());
+        assert_eq!(Reasoned::reason_of(&one), Reasoned::reason_of(&other));
+        let early = io::Error::from(Trouble::LeftEarly);
+        assert_ne!(Reasoned::reason_of(&one), Reasoned::reason_of(&early));
+        assert!(matches!(Trouble::of(&early), Some(Trouble::LeftEarly)));
     }
 
     #[test]
