@@ -374,13 +374,13 @@ impl Wire for SimWire {
     }
 
     async fn ready(&self) -> io::Result<()> {
-        match self.tls() {
-            Some(tls) => tls::ready(&*self.conn, tls).await,
-            None => {
-                self.conn.arrived().await;
-                Ok(())
-            }
+        if let Some(tls) = self.tls()
+            && tls.has_something()?
+        {
+            return Ok(());
         }
+        self.conn.arrived().await;
+        Ok(())
     }
 
     async fn read(

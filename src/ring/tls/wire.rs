@@ -134,6 +134,14 @@ impl Tls {
             .map(<[u8]>::to_vec)
     }
 
+    /// Whether a reader need not wait for the socket ([`TlsSession::has_something`]).
+    ///
+    /// # Errors
+    /// The session is elsewhere by now.
+    pub fn has_something(&self) -> io::Result<bool> {
+        self.with_session(|session| session.has_something())
+    }
+
     /// Whether something came that was not read to its end.
     pub fn holds_bytes(&self) -> bool {
         (self.session.borrow().as_ref()).is_some_and(|session| session.holds_bytes())
@@ -230,14 +238,6 @@ fn answer_in_plain() -> Vec<u8> {
 
 fn is_plain_http(error: &io::Error) -> bool {
     matches!(Trouble::of(error), Some(Trouble::PlainHttp))
-}
-
-/// Waits until something has come.
-pub async fn ready<L: Carrier>(link: &L, tls: &Tls) -> io::Result<()> {
-    if tls.with_session(|session| session.has_something())? {
-        return Ok(());
-    }
-    link.readable().await
 }
 
 /// Reads what is there, or waits for it.
