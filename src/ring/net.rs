@@ -215,8 +215,8 @@ impl Wire for RingWire {
         self.tls().is_some()
     }
 
-    fn security(&self) -> Option<Security> {
-        self.tls().and_then(Tls::security)
+    fn take_security(&self) -> Option<Security> {
+        self.tls().and_then(Tls::take_security)
     }
 
     fn certificate(&self) -> Option<Vec<u8>> {

@@ -126,8 +126,8 @@ pub trait Wire: 'static {
         false
     }
 
-    /// What both sides have agreed on in a handshake of this wire, for the log.
-    fn security(&self) -> Option<Security> {
+    /// What both sides have agreed on in a handshake of this wire, for the log: once.
+    fn take_security(&self) -> Option<Security> {
         None
     }
 

@@ -24,7 +24,7 @@ impl<W: World> Exchange<W> {
             }
             _ => true,
         };
-        if let Some(security) = self.connection.wire.security() {
+        if let Some(security) = self.connection.wire.take_security() {
             (self.shard.world).emit(Event::Secured {
                 peer: self.connection.peer(),
                 version: security.version,

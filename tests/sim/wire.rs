@@ -451,8 +451,8 @@ impl Wire for SimWire {
         self.tls().is_some()
     }
 
-    fn security(&self) -> Option<Security> {
-        self.tls().and_then(Tls::security)
+    fn take_security(&self) -> Option<Security> {
+        self.tls().and_then(Tls::take_security)
     }
 
     fn has_left(&self) -> bool {

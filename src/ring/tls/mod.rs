@@ -6,8 +6,8 @@
 //! caller reads into. So a big file is still written by whole registered blocks, and an idle
 //! connection holds its keys and nothing else.
 //!
-//! * [`session`] is one connection without its socket: bytes in, bytes out. It goes along when a
-//!   connection is handed to another shard.
+//! * [`session`] is one connection without its socket: bytes in, bytes out, and what is [`kept`] in
+//!   between. It goes along when a connection is handed to another shard.
 //! * [`wire`] moves the bytes between a session and what lies beneath: a [`mod@line`], which is a
 //!   socket of the ring, or a network of the simulator.
 //! * [`trouble`] says why TLS came to an end, for the log; [`alert`] says it to the peer, and
@@ -25,6 +25,7 @@ pub mod bad_material;
 pub mod behind;
 pub mod doubt;
 pub mod hello;
+pub mod kept;
 pub mod line;
 pub mod material;
 pub mod pace;

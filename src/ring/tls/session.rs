@@ -4,6 +4,7 @@
 //! Little is kept, and all of it is bounded: cipher bytes that are no whole record yet
 //! ([`CIPHER_KEPT_MAX`]), and of the last record what the reader had no room for.
 
+use std::mem;
 use std::sync::Arc;
 
 use rustls::server::UnbufferedServerConnection;
@@ -14,6 +15,7 @@ use rustls::{
 
 use super::alert;
 use super::hello;
+use super::kept::{KeptBytes, PlainSink};
 use super::served;
 use super::trouble::Trouble;
 use super::validity::Validity;
@@ -41,13 +43,10 @@ pub struct TlsSession {
     connection: UnbufferedServerConnection,
     /// Of the certificate that the client was shown.
     end_point: Option<Arc<[u8]>>,
-    /// What came and is no whole record yet; at most [`CIPHER_KEPT_MAX`].
-    cipher: Vec<u8>,
+    /// Its bytes of records are at most [`CIPHER_KEPT_MAX`].
+    kept: KeptBytes,
     /// The kept bytes stand in memory that is being received into.
     is_lent: bool,
-    /// Decrypted, and not read yet from `plain_read` on.
-    plain: Vec<u8>,
-    plain_read: usize,
     /// The peer said that nothing more comes.
     has_ended: bool,
     /// Nothing more is sent: we said so, or it has failed.
@@ -55,28 +54,12 @@ pub struct TlsSession {
     /// What came made no sense. rustls is not asked again: it would look at the same bytes once
     /// more.
     has_failed: bool,
-    /// The name that the client asked for.
+    /// The name that the client asked for, until it is told.
     server_name: Option<Box<str>>,
     /// Of whoever vouches for the client.
     validity: Option<Validity>,
     /// When the certificates stop to count that have let the client in: seconds since 1970.
     trusted_until_s: u64,
-}
-
-/// Where decrypted bytes go: into the reader's memory, and what does not fit is kept.
-struct Sink<'b> {
-    memory: &'b mut [u8],
-    filled: usize,
-}
-
-impl Sink<'_> {
-    fn take(&mut self, bytes: &[u8], kept: &mut Vec<u8>) {
-        let fits = bytes.len().min(self.memory.len() - self.filled);
-        let (here, rest) = bytes.split_at(fits);
-        self.memory[self.filled..self.filled + fits].copy_from_slice(here);
-        self.filled += fits;
-        kept.extend_from_slice(rest);
-    }
 }
 
 /// What came of some cipher bytes.
@@ -97,10 +80,8 @@ impl TlsSession {
         Ok(Self {
             connection: UnbufferedServerConnection::new(config)?,
             end_point: None,
-            cipher: Vec::new(),
+            kept: KeptBytes::default(),
             is_lent: false,
-            plain: Vec::new(),
-            plain_read: 0,
             has_ended: false,
             is_closed: false,
             has_failed: false,
@@ -150,8 +131,8 @@ impl TlsSession {
         self.end_point.as_deref()
     }
 
-    /// What both sides have agreed on; `None` as long as they have not.
-    pub fn security(&self) -> Option<Security> {
+    /// What both sides have agreed on; `None` as long as they have not. The name is told once.
+    pub fn take_security(&mut self) -> Option<Security> {
         let version = match self.connection.protocol_version()? {
             ProtocolVersion::TLSv1_3 => "1.3",
             _ => "1.2",
@@ -160,7 +141,7 @@ impl TlsSession {
         Some(Security {
             version,
             suite: suite.as_str().unwrap_or_default(),
-            server_name: self.server_name.clone(),
+            server_name: self.server_name.take(),
             is_resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
         })
     }
@@ -179,31 +160,22 @@ impl TlsSession {
 
     /// Whether something is decrypted and was not read.
     pub fn has_plain(&self) -> bool {
-        self.plain_read < self.plain.len()
+        self.kept.has_plain()
     }
 
     /// Whether anything has come that was not read to its end.
     pub fn holds_bytes(&self) -> bool {
-        self.has_something() || !self.cipher.is_empty()
+        self.has_something() || self.kept.has_cipher()
     }
 
     /// Gives decrypted bytes to a reader, and says how many.
     pub fn read(&mut self, memory: &mut [u8]) -> usize {
-        let left = &self.plain[self.plain_read..];
-        let bytes = left.len().min(memory.len());
-        memory[..bytes].copy_from_slice(&left[..bytes]);
-        self.plain_read += bytes;
-        if self.plain_read == self.plain.len() {
-            // An idle connection holds nothing.
-            self.plain = Vec::new();
-            self.plain_read = 0;
-        }
-        bytes
+        self.kept.read_plain(memory)
     }
 
     /// Moves the kept cipher bytes to the front of `memory`; what is received goes behind them.
     pub fn lend(&mut self, memory: &mut [u8]) -> usize {
-        let kept = std::mem::take(&mut self.cipher);
+        let kept = self.kept.take_cipher();
         self.is_lent = true;
         memory[..kept.len()].copy_from_slice(&kept);
         kept.len()
@@ -220,7 +192,7 @@ impl TlsSession {
             return Err(Trouble::Oversized);
         }
         if !cipher.is_empty() {
-            self.cipher = cipher.to_vec();
+            self.kept.set_cipher(cipher.to_vec());
         }
         Ok(())
     }
@@ -247,7 +219,7 @@ impl TlsSession {
             // What a client that failed has left there.
             let _of_others = (served::take_shown(), served::take_asked());
         }
-        let mut sink = Sink { memory, filled: 0 };
+        let mut sink = PlainSink::new(memory);
         let mut consumed = 0;
         loop {
             let status = self.connection.process_tls_records(&mut cipher[consumed..]);
@@ -257,7 +229,7 @@ impl TlsSession {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(Trouble::from)?;
                         discard += record.discard;
-                        sink.take(record.payload, &mut self.plain);
+                        sink.take(record.payload, &mut self.kept);
                     }
                 }
                 Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
@@ -300,7 +272,7 @@ impl TlsSession {
         }
         Ok(Digested {
             consumed,
-            read: sink.filled,
+            read: sink.filled(),
         })
     }
 
@@ -380,31 +352,44 @@ impl TlsSession {
         if self.is_closed {
             return Err(Trouble::Closed);
         }
+        let mut cipher = self.kept.take_cipher();
+        let written = self.write_behind(&mut cipher, out, write);
+        self.kept.set_cipher(cipher);
+        written
+    }
+
+    /// [`Self::write`], with what came before it and is no whole record yet.
+    fn write_behind(
+        &mut self,
+        cipher: &mut Vec<u8>,
+        out: &mut Vec<u8>,
+        write: impl Fn(&mut Traffic<'_>, &mut [u8]) -> Result<usize, EncryptError>,
+    ) -> Result<(), Trouble> {
         loop {
-            let status = self.connection.process_tls_records(&mut self.cipher);
+            let status = self.connection.process_tls_records(cipher);
             let discard = status.discard;
             match status.state {
                 Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                     let written = append(out, |memory| write(&mut traffic, memory));
-                    self.cipher.drain(..discard);
+                    cipher.drain(..discard);
                     return written;
                 }
                 Ok(ConnectionState::EncodeTlsData(data)) => encode(data, out),
                 Ok(ConnectionState::TransmitTlsData(sent)) => sent.done(),
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => {
                     while let Some(Ok(record)) = traffic.next_record() {
-                        self.plain.extend_from_slice(record.payload);
+                        self.kept.add_plain(record.payload);
                     }
                 }
                 Ok(ConnectionState::PeerClosed) => self.has_ended = true,
                 Ok(_) => return Err(Trouble::Closed),
                 Err(error) => {
-                    let mut cipher = std::mem::take(&mut self.cipher);
-                    self.say_why(&error, &mut cipher[discard..], out);
+                    let mut rest = mem::take(cipher);
+                    self.say_why(&error, &mut rest[discard..], out);
                     return Err(Trouble::from(error));
                 }
             }
-            self.cipher.drain(..discard);
+            cipher.drain(..discard);
         }
     }
 }

@@ -60,7 +60,7 @@ pub struct Tls {
     kit: Rc<Kit>,
     /// Something is being sent; nothing else may come in between.
     is_sending: Cell<bool>,
-    /// Hands were shaken here, and not on another shard.
+    /// Hands were shaken here, and not on another shard; and it was not told.
     is_fresh: Cell<bool>,
     /// At the other end is a proxy that hands TLS through, and many are behind it.
     is_of_many: bool,
@@ -147,10 +147,13 @@ impl Tls {
         (self.session.borrow().as_ref()).is_some_and(|session| session.holds_bytes())
     }
 
-    /// What both sides have agreed on, where that was here.
-    pub fn security(&self) -> Option<Security> {
-        let session = self.session.borrow();
-        session.as_ref().filter(|_| self.is_fresh.get())?.security()
+    /// What both sides have agreed on, where that was here, and was not told yet.
+    pub fn take_security(&self) -> Option<Security> {
+        let mut session = self.session.borrow_mut();
+        let session = session.as_mut().filter(|_| self.is_fresh.get())?;
+        let security = session.take_security()?;
+        self.is_fresh.set(false);
+        Some(security)
     }
 
     /// Something of the session, as long as there is one.
