@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -15,8 +16,10 @@ use base64::engine::general_purpose::STANDARD;
 use bitsd::auth::accounts::Accounts;
 use bitsd::auth::hash::{Attempt, TooManyAttempts};
 use bitsd::auth::negotiation::{Leg, Negotiated, NotNegotiated};
+use bitsd::bits::reply::{NotShown, Refusal};
 use bitsd::bits::session_id::SessionId;
 use bitsd::config::{Access, AccountSettings, Persist};
+use bitsd::event::Event;
 use bitsd::http::authorization::Scheme;
 use bitsd::http::spnego::Shape;
 use sha2::{Digest as _, Sha256};
@@ -271,9 +274,6 @@ pub fn heard(sim: &Sim, user: usize, status: u16, shown: Shown, known: &mut Know
             ));
         }
         (401, _) => {
-            if let Shown::Right(_) = shown {
-                sim.wrong.set(sim.wrong.get() + 1);
-            }
             sim.marks.hit("asked who it is (401)");
             *known = Known {
                 is_asked: true,
@@ -615,6 +615,28 @@ impl Thief {
     }
 }
 
+/// Counts a wrong password of an honest client when the server has found it so: that its answer
+/// comes is later, and may never be.
+pub fn count_wrong(sim: &Sim, event: &Event<'_>) {
+    let (Event::Refused { peer, why, .. }
+    | Event::DownloadRefused {
+        peer,
+        why: Some(why),
+        ..
+    }) = event
+    else {
+        return;
+    };
+    if let Refusal::Unauthorized(challenges) = why
+        && challenges.why == NotShown::Wrong(Scheme::Basic)
+        && peer.ip() == IpAddr::from(HONEST)
+    {
+        sim.wrong.set(sim.wrong.get() + 1);
+    }
+}
+
+/// Where honest clients come from.
+pub const HONEST: [u8; 4] = [10, 0, 0, 1];
 /// Where thieves come from.
 pub const THIEF: [u8; 4] = [10, 66, 0, 1];
 

@@ -72,7 +72,7 @@ pub struct Sim {
     ports: Cell<u16>,
     /// How often all passwords and tokens have changed.
     pub changes: Cell<u64>,
-    /// How many passwords of honest clients were found wrong, since they had changed.
+    /// How many passwords of honest clients the server has found wrong, since they had changed.
     pub wrong: Cell<u32>,
     /// Until when targets of events are away.
     pub brokers_away: Away,
@@ -708,7 +708,7 @@ impl Sim {
 
     /// A client connects; `None` if nobody listens.
     pub fn connect(self: &Rc<Self>, upload: usize) -> Option<ClientEnd> {
-        self.connect_from([10, 0, 0, 1], Some(upload))
+        self.connect_from(identity::HONEST, Some(upload))
     }
 
     /// A connection from an address, by which an upload is sent or nothing at all.

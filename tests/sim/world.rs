@@ -480,6 +480,7 @@ impl Runtime for SimWorld {
         self.metrics.on(&event);
         self.chronicle.borrow_mut().note(self.now(), &event);
         self.tally.borrow_mut().note(&event);
+        identity::count_wrong(&self.sim, &event);
         self.sim
             .judge
             .borrow_mut()
